@@ -22,7 +22,7 @@ class ConfigError(TendrilError):
 
     code = "INVALID_SETTINGS"
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
 

@@ -1,1 +1,4 @@
-"""TODO."""
+"""From a pipe to the control plane: read, cut, spool, ship.
+
+Forbidden here: Postgres, HTTP (the shipper is handed a sink), and any decision about a run.
+"""

@@ -1,0 +1,95 @@
+"""From hints to claims: push and poll are coalesced into one "try to claim".
+
+A wakeup carries nothing; the claim RPC is the truth. Claims only while a slot is free and the agent
+is not draining, and goes on without waiting while both hold and the queue is not empty. Polls every
+5 s ± 20 % whatever push says.
+"""
+
+import logging
+import random
+import uuid
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from tendril_rt.agent.slots import Slots
+from tendril_rt.aio.backoff import Backoff
+from tendril_rt.aio.wakeup import Wakeup
+from tendril_rt.errors import Rejected, Unavailable
+from tendril_rt.model import ClaimId, Provision
+
+_JITTER = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Claims until told to stop.
+
+    :param claim: takes the next provision; must answer the same for the same claim id
+    :param start: takes over a claimed provision and gives its slot back at its end; the number is
+        the clock's reading when the claim was sent
+    :param poll_interval_s: between polls, in seconds
+    """
+
+    def __init__(
+        self,
+        *,
+        claim: Callable[[ClaimId], Awaitable[Provision | None]],
+        start: Callable[[Provision, float], None],
+        slots: Slots,
+        poll_interval_s: float,
+    ) -> None:
+        self._claim = claim
+        self._start = start
+        self._slots = slots
+        self._poll_interval_s = poll_interval_s
+        self._backoff = Backoff(0.5, 30.0)
+        self._unanswered: ClaimId | None = None
+        self.wakeup = Wakeup()
+        self.is_draining = False
+        self.is_paused = False
+
+    def drain(self) -> None:
+        """Claim nothing more, for good."""
+        self.is_draining = True
+        self.wakeup.set()
+
+    def pause(self, paused: bool) -> None:
+        """Claim nothing while the owner has the cluster drained."""
+        if self.is_paused and not paused:
+            self.wakeup.set()
+        self.is_paused = paused
+
+    async def run(self) -> None:
+        """Claim until :meth:`drain`.
+
+        Cancellation: safe; an unanswered claim is requeued by the control plane.
+        """
+        while not self.is_draining:
+            delay_s = await self._sweep()
+            await self.wakeup.wait(delay_s)
+
+    async def _sweep(self) -> float:
+        """Claim while there is something and room; return the seconds until the next poll."""
+        while self._slots.has_free and not self.is_draining and not self.is_paused:
+            # The same id again after a lost answer: the control plane repeats what it gave.
+            claim_id = self._unanswered or ClaimId(str(uuid.uuid4()))
+            self._unanswered = claim_id
+            sent_at = anyio.current_time()
+            try:
+                provision = await self._claim(claim_id)
+            except (Unavailable, Rejected) as exc:
+                delay_s = max(self._poll_delay_s(), self._backoff.next_s())
+                _log.warning("cannot claim, next try in %.1f s: %s", delay_s, exc)
+                return delay_s
+            self._unanswered = None
+            self._backoff.reset()
+            if provision is None:
+                break
+            self._slots.take()
+            self._start(provision, sent_at)
+        return self._poll_delay_s()
+
+    def _poll_delay_s(self) -> float:
+        return self._poll_interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311

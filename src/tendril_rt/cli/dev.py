@@ -1,0 +1,88 @@
+"""``tendril dev``: the embedded control plane alone, until SIGTERM or Ctrl-C."""
+
+import functools
+import sys
+from pathlib import Path
+
+import anyio
+import orjson
+
+from tendril_rt.aio.signals import on_stop_signals
+from tendril_rt.cli import logging
+from tendril_rt.cli.local_plane import Plane, folder_for, running
+
+
+def dev(data: str | None, port: int, *, as_json: bool) -> int:
+    """Run until told to stop; print how to reach it once it is ready.
+
+    :param data: folder to keep everything in; None throws it away
+    :raises TendrilError: it cannot start
+    """
+    logging.configure("warning", "console")
+    with folder_for(data) as folder:
+        anyio.run(functools.partial(_dev, folder, port, kept=data is not None, as_json=as_json))
+    return 0
+
+
+async def _dev(folder: Path, port: int, *, kept: bool, as_json: bool) -> None:
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(on_stop_signals, stop.set, stop.set)
+        async with anyio.create_task_group() as starting:
+            starting.start_soon(_cancel_when, stop, starting.cancel_scope)
+            async with running(folder, port) as up:
+                if as_json:
+                    print(_as_json(up), flush=True)
+                else:
+                    print(_as_text(up, str(folder) if kept else None), flush=True)
+                await stop.wait()
+        tasks.cancel_scope.cancel()
+    if not as_json:
+        print("stopped", file=sys.stderr)
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    """End the block also while it is still starting."""
+    await event.wait()
+    scope.cancel()
+
+
+def _as_json(up: Plane) -> str:
+    return orjson.dumps(
+        {
+            "url": up.url,
+            "anon_key": up.anon_key,
+            "service_role_key": up.service_role_key,
+            "user_token": up.user_token,
+            "database_url": up.database_url,
+        }
+    ).decode()
+
+
+def _as_text(up: Plane, kept_in: str | None) -> str:
+    return f"""\
+The embedded control plane is up, on loopback only: for development and tests. In production the
+control plane is a Supabase project with the same sql/migrations.
+
+  URL               {up.url}
+  anon key          {up.anon_key}
+  service_role key  {up.service_role_key}
+  user token        {up.user_token}
+  database          {up.database_url}
+  data              {kept_in or "thrown away at the end; --data FOLDER keeps it"}
+
+psql:
+  psql '{up.database_url}'
+
+supabase-js, as the user:
+  createClient('{up.url}', '<anon key>',
+    {{ accessToken: async () => '<user token>' }})
+
+An agent: register a cluster, then run it with what that prints:
+  curl -s {up.url}/rest/v1/rpc/register_cluster \\
+    -H 'apikey: <anon key>' -H 'authorization: Bearer <user token>' \\
+    -H 'content-type: application/json' -d '{{"p_name": "laptop"}}'
+  TENDRIL_CLUSTER_ID=… TENDRIL_API_TOKEN=… SUPABASE_URL={up.url} \\
+    SUPABASE_KEY='<anon key>' TENDRIL_STATE_DIR="$HOME/.local/state/tendril" tendril run
+
+Ctrl-C stops it."""

@@ -1,0 +1,128 @@
+"""The command ``grape``: what an operator does with the control plane."""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import simplejson
+
+from tendril_rt import __version__
+from tendril_rt.cli.follow import Screen, follow
+from tendril_rt.control import wire
+from tendril_rt.control.owner import owner
+from tendril_rt.errors import ConfigError, SnapshotError, TendrilError
+from tendril_rt.model import ClusterId, Operation, Status
+
+_VARIABLES = {
+    "GRAPE_URL": "base URL of the Supabase project",
+    "GRAPE_KEY": "the project's anon (publishable) API key",
+    "GRAPE_TOKEN": "your user token (JWT)",
+    "GRAPE_CLUSTER": "UUID of the cluster to deploy to",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the process's exit code (2: used or configured wrongly)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "migrate":
+            return _migrate(arguments.database_url)
+        return _deploy(arguments)
+    except ConfigError as exc:
+        print(f"grape {arguments.command}: the settings need attention:", file=sys.stderr)
+        for problem in exc.problems:
+            print(f"  - {problem}", file=sys.stderr)
+        return 2
+    except TendrilError as exc:
+        print(f"grape {arguments.command}: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="grape", description="Operate the control plane.")
+    parser.add_argument("--version", action="version", version=f"grape {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    migrate = commands.add_parser("migrate", help="apply sql/migrations to a database")
+    migrate.add_argument("database_url", help="of the database's owner, postgresql://…")
+    deploy = commands.add_parser("deploy", help="queue a provision and follow it")
+    deploy.add_argument("file", help="the configuration, as JSON (config_snapshot)")
+    deploy.add_argument("--env", metavar="FILE", help="read GRAPE_… from here, NAME=value a line")
+    what = deploy.add_mutually_exclusive_group()
+    what.add_argument("--plan", action="store_true", help="plan only")
+    what.add_argument("--destroy", action="store_true", help="destroy what it made")
+    deploy.add_argument("--detach", action="store_true", help="do not follow it")
+    return parser
+
+
+def _migrate(url: str) -> int:
+    try:
+        from tendril_rt.migrate import migrate
+    except ImportError as exc:
+        raise TendrilError(
+            f"migrating needs one more package ({exc.name}): pip install 'tendril-rt[grape]'"
+        ) from exc
+    applied = anyio.run(functools.partial(migrate, url, on_applied=lambda name: print(name)))
+    print(f"{len(applied)} applied" if applied else "nothing to apply: the schema is up to date")
+    return 0
+
+
+def _deploy(arguments: argparse.Namespace) -> int:
+    environ = {**os.environ, **_read_env(arguments.env)}
+    problems = [
+        f"{name} is not set: {doc}" for name, doc in _VARIABLES.items() if not environ.get(name)
+    ]
+    if problems:
+        raise ConfigError(*problems)
+    try:
+        text = Path(arguments.file).read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"cannot read {arguments.file}: {exc.strerror or exc}") from exc
+    wire.parse_snapshot(text)  # refuse here what the agent would refuse later
+    operation = (
+        Operation.DESTROY
+        if arguments.destroy
+        else Operation.PLAN
+        if arguments.plan
+        else Operation.APPLY
+    )
+    return anyio.run(functools.partial(_submit, environ, text, operation, detach=arguments.detach))
+
+
+async def _submit(
+    environ: Mapping[str, str], text: str, operation: Operation, *, detach: bool
+) -> int:
+    snapshot = simplejson.loads(text, use_decimal=True)
+    if not isinstance(snapshot, dict):
+        raise SnapshotError("the configuration is not a JSON object")
+    async with owner(environ["GRAPE_URL"], environ["GRAPE_KEY"], environ["GRAPE_TOKEN"]) as user:
+        screen = Screen()
+        screen.start()
+        provision_id = await user.create_provision(
+            ClusterId(environ["GRAPE_CLUSTER"]), snapshot, operation=operation
+        )
+        print(f"queued provision {provision_id}", flush=True)
+        if detach:
+            return 0
+        state = await follow(user, provision_id, screen)
+        return 0 if state.status is Status.SUCCESS else 1
+
+
+def _read_env(path: str | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""What ``tendril dev`` and ``tendril demo`` share: the embedded plane in a folder."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from tendril_rt.errors import LocalError
+
+try:
+    from tendril_rt.local import plane
+    from tendril_rt.local.plane import Plane
+except ImportError as exc:
+    raise LocalError(
+        f"the embedded control plane needs more packages ({exc.name} is missing): "
+        "pip install 'tendril-rt[local]'"
+    ) from exc
+
+__all__ = ["Plane", "folder_for", "running"]
+
+
+@contextmanager
+def folder_for(data: str | None) -> Iterator[Path]:
+    """Yield the folder *data*, or one that is thrown away when the block ends."""
+    if data is not None:
+        yield Path(data).expanduser().resolve()
+        return
+    passing = tempfile.mkdtemp(prefix="tendril-")
+    try:
+        yield Path(passing)
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
+
+
+@asynccontextmanager
+async def running(folder: Path, port: int = 0) -> AsyncIterator[Plane]:
+    """Run the embedded plane; Postgres comes from ``TENDRIL_LOCAL_PG_BIN`` where that is set."""
+    bin_dir = os.environ.get("TENDRIL_LOCAL_PG_BIN")
+    async with plane.running(folder, port=port, bin_dir=Path(bin_dir) if bin_dir else None) as up:
+        yield up

@@ -1,0 +1,72 @@
+"""The command ``tendril``."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tendril_rt import __version__
+from tendril_rt.errors import TendrilError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the process's exit code (2: used or configured wrongly)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _dispatch(arguments)
+    except TendrilError as exc:
+        print(f"tendril {arguments.command}: {exc}", file=sys.stderr)
+        return 1
+    except BaseExceptionGroup as group:
+        expected, rest = group.split(TendrilError)
+        if expected is None or rest is not None:
+            raise
+        for leaf in _leaves(expected):
+            print(f"tendril {arguments.command}: {leaf}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _leaves(group: BaseExceptionGroup[TendrilError]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for exc in group.exceptions:
+        found += _leaves(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tendril", description="A remote Terraform agent.")
+    parser.add_argument("--version", action="version", version=f"tendril {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("run", help="be an agent; settings from the environment")
+    dev = commands.add_parser("dev", help="start an embedded control plane on loopback")
+    dev.add_argument("--json", action="store_true", help="print one JSON line once it is ready")
+    dev.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
+    dev.add_argument(
+        "--port", type=int, default=0, help="of the HTTP gateway (default: a free one)"
+    )
+    demo = commands.add_parser("demo", help="run everything once on this machine and watch it")
+    demo.add_argument("--once", action="store_true", help="end after the first provision")
+    demo.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
+    return parser
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    # Imported late: an agent must not pay for the embedded plane, nor need its extra.
+    match arguments.command:
+        case "run":
+            from tendril_rt.cli.run import run
+
+            return run()
+        case "dev":
+            from tendril_rt.cli.dev import dev
+
+            return dev(arguments.data, arguments.port, as_json=arguments.json)
+        case _:
+            from tendril_rt.cli.demo import demo
+
+            return demo(arguments.data, once=arguments.once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""One HTTP session to PostgREST: calls functions, reads tables, translates every failure.
+
+The only module that imports ``postgrest``. Owns the connection pool. Never retries: whoever calls
+knows whether the call may be repeated. Failures are told apart by HTTP status and SQLSTATE in one
+place (:func:`_error_of`), before the library can guess at the body.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import httpx
+import orjson
+from postgrest import AsyncPostgrestClient
+from yarl import URL
+
+from tendril_rt.errors import ControlPlaneError, LeaseLost, Rejected, Unauthorized, Unavailable
+
+_KEEPALIVE_S = 60.0  # httpx's own 5 s equals our poll interval: each poll would reconnect
+_CONNECT_TIMEOUT_S = 5.0
+_MAX_MESSAGE = 300
+
+
+class Rest:
+    """A session with one set of credentials; see :func:`connect`."""
+
+    def __init__(self, session: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> None:
+        self._session = session
+        self._url = URL(f"{url}/rest/v1")
+        self._client = AsyncPostgrestClient(
+            str(self._url), headers=dict(headers), http_client=session, retry_enabled=False
+        )
+
+    async def call(
+        self, function: str, arguments: Mapping[str, object], *, select: Sequence[str] = ()
+    ) -> object:
+        """Call a function by its named *arguments*; return the decoded answer.
+
+        :param select: columns of a set-returning function; PostgREST casts such as ``a::text``
+        :raises Unavailable: no answer, a 5xx, or an answer that is not JSON: may be tried again
+        :raises Rejected: refused, with the reason; :class:`Unauthorized` and :class:`LeaseLost` too
+
+        Cancellation: safe; the function may or may not have run.
+        """
+        query = {"select": ",".join(select)} if select else None
+        try:
+            response = await self._session.post(
+                str(self._url / "rpc" / function),
+                params=query,
+                content=orjson.dumps(arguments),
+                headers={**self._client.headers, "content-type": "application/json"},
+            )
+        except httpx.TransportError as exc:
+            raise _unreachable(self._url, exc) from exc
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return None
+        return orjson.loads(response.content)
+
+    async def rows(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        equal: Mapping[str, str],
+        above: Mapping[str, int] | None = None,
+        order: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> list[dict[str, object]]:
+        """Read rows of *table* that the caller may see.
+
+        :param equal: column to value, all must match
+        :param above: column to number, greater than
+        :param limit: at most so many rows
+        :raises Unavailable: see :meth:`call`
+        :raises Rejected: see :meth:`call`
+        """
+        query = self._client.from_(table).select(*columns)
+        for name, value in equal.items():
+            query = query.eq(name, value)
+        for name, number in (above or {}).items():
+            query = query.gt(name, str(number))
+        for name in order:
+            query = query.order(name)
+        if limit is not None:
+            query = query.limit(limit)
+        try:
+            answer = await query.execute()
+        except httpx.TransportError as exc:
+            raise _unreachable(self._url, exc) from exc
+        return [row for row in answer.data if isinstance(row, dict)]
+
+
+@asynccontextmanager
+async def connect(
+    url: str, api_key: str, *, token: str, headers: Mapping[str, str], timeout_s: float
+) -> AsyncIterator[Rest]:
+    """Open a session; nothing is sent before the first call.
+
+    :param api_key: the project's key, which names the project
+    :param token: the JWT that says who asks; for anonymous callers the key itself
+    :param timeout_s: longest wait for one answer, in seconds
+    """
+    all_headers = {"apikey": api_key, "Authorization": f"Bearer {token}", **headers}
+    async with httpx.AsyncClient(
+        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
+        limits=httpx.Limits(max_connections=20, keepalive_expiry=_KEEPALIVE_S),
+        event_hooks={"response": [_raise_unless_ours]},
+    ) as session:
+        yield Rest(session, url, all_headers)
+
+
+async def _raise_unless_ours(response: httpx.Response) -> None:
+    """Stop every answer that is not a success in JSON, before anyone takes it for one."""
+    kind = response.headers.get("content-type", "")
+    if response.is_success:
+        if response.status_code == httpx.codes.NO_CONTENT or kind.startswith("application/json"):
+            return
+        raise Unavailable(
+            f"{response.request.url.host} answered {response.status_code} with {kind or 'no type'} "
+            "instead of JSON: is SUPABASE_URL the control plane, or does a proxy stand in between?"
+        )
+    try:
+        body = await response.aread()
+    except httpx.TransportError as exc:
+        raise _unreachable(response.request.url, exc) from exc
+    raise _error_of(response.status_code, body)
+
+
+def _error_of(status: int, body: bytes) -> ControlPlaneError:
+    fields: Mapping[str, object] = {}
+    try:
+        decoded = orjson.loads(body)
+        fields = decoded if isinstance(decoded, dict) else {}
+    except orjson.JSONDecodeError:
+        fields = {"message": body.decode(errors="replace")[:_MAX_MESSAGE].strip()}
+    code = fields.get("code")
+    text = " · ".join(
+        str(fields[name])[:_MAX_MESSAGE]
+        for name in ("message", "details", "hint")
+        if fields.get(name)
+    )
+    said = f"the control plane answered {status}{f' ({code})' if code else ''}: {text or 'nothing'}"
+    if status >= 500 or status in (408, 425, 429):
+        return Unavailable(said)
+    if status == 409 and code == "PT409":
+        return LeaseLost(said)
+    if code == "PT401":
+        return Unauthorized(
+            f"{said}. The cluster id and the token do not belong together, or the token was "
+            "revoked: check TENDRIL_CLUSTER_ID and TENDRIL_API_TOKEN, or rotate the token"
+        )
+    if status in (401, 403):
+        return Unauthorized(
+            f"{said}. Check SUPABASE_KEY: it must be the anon key of the project at SUPABASE_URL"
+        )
+    if code == "PGRST202":
+        return Rejected(
+            f"{said}. The control plane's schema is missing or older: apply sql/migrations"
+        )
+    return Rejected(said)
+
+
+def _unreachable(url: httpx.URL | URL, exc: httpx.TransportError) -> Unavailable:
+    return Unavailable(
+        f"no answer from {url.host}: {type(exc).__name__}{f' ({exc})' if str(exc) else ''}. "
+        "Check SUPABASE_URL, DNS, the proxy and the firewall (outbound HTTPS)"
+    )

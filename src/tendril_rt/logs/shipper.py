@@ -1,0 +1,92 @@
+"""From the spool to the control plane: batches in order, one request in flight, until acknowledged.
+
+Invariants: chunks are sent in order of ``seq``; the control plane's ``next_seq`` alone says what is
+stored; nothing is dropped because of a failure: 5xx and timeouts are retried with jitter for as
+long as the agent lives, a gap rewinds. Being fenced out ends it, with the spool kept.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+
+from tendril_rt.aio.backoff import Backoff
+from tendril_rt.errors import Unavailable
+from tendril_rt.logs.spool import Spool
+from tendril_rt.model import Ack, Cancel, Chunk
+
+MAX_BATCH_BYTES = 256 * 1024
+MAX_BATCH_CHUNKS = 500  # the control plane takes at most 1,000 in one call
+
+_log = logging.getLogger(__name__)
+
+
+class ChunkSink(Protocol):
+    """Where chunks go."""
+
+    async def append_chunks(self, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
+        """Store consecutive chunks; those that are stored already are skipped.
+
+        :raises Unavailable: may be tried again
+        :raises LeaseLost: a newer attempt exists
+        """
+
+
+class Shipper:
+    """Delivers one spool.
+
+    :param on_cancel: called whenever an answer says that the owner wants the run to stop
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        sink: ChunkSink,
+        *,
+        on_cancel: Callable[[Cancel], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._spool = spool
+        self._sink = sink
+        self._on_cancel = on_cancel
+        self._backoff = backoff or Backoff(0.5, 15.0)
+        self.acked = 0
+
+    async def run(self) -> None:
+        """Deliver until the spool is closed and all of it is acknowledged.
+
+        Cancellation: safe; what was delivered stays delivered.
+
+        :raises LeaseLost: fenced out; the spool holds what was not delivered
+        :raises Rejected: the control plane refuses a chunk for good
+        """
+        while True:
+            if self.acked == self._spool.next_seq:
+                if self._spool.is_closed:
+                    return
+                await self._spool.grown.wait()
+                continue
+            await self._deliver(
+                self._spool.read(self.acked, max_bytes=MAX_BATCH_BYTES, max_chunks=MAX_BATCH_CHUNKS)
+            )
+
+    async def _deliver(self, chunks: Sequence[Chunk]) -> None:
+        try:
+            ack = await self._sink.append_chunks(self.acked, chunks)
+        except Unavailable as exc:
+            delay_s = self._backoff.next_s()
+            _log.warning(
+                "logs wait in the spool from chunk %d: %s; next try in %.1f s",
+                self.acked,
+                exc,
+                delay_s,
+            )
+            await anyio.sleep(delay_s)
+            return
+        self._backoff.reset()
+        if not ack.accepted:
+            _log.warning("logs: rewinding from chunk %d to %d", self.acked, ack.next_seq)
+        self.acked = min(ack.next_seq, self._spool.next_seq)
+        if ack.cancel is not Cancel.NONE:
+            self._on_cancel(ack.cancel)

@@ -1,0 +1,197 @@
+"""The words of the domain: provisions, attempts, leases, their states and legal moves.
+
+Pure: no I/O, no clock, no import of a library. The database enforces the same moves
+(``sql/migrations``); here they serve the types and the tests that compare the two.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+ClusterId = NewType("ClusterId", str)
+ProvisionId = NewType("ProvisionId", str)
+AgentId = NewType("AgentId", str)
+ClaimId = NewType("ClaimId", str)
+
+
+class Status(StrEnum):
+    """Where a provision stands; the last three are terminal."""
+
+    QUEUED = "QUEUED"
+    PROCESSING = "PROCESSING"
+    SUCCESS = "SUCCESS"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return not LEGAL_MOVES[self]
+
+
+#: From which status a provision may move to which. QUEUED again: a reaped attempt before APPLY.
+LEGAL_MOVES: Mapping[Status, frozenset[Status]] = {
+    Status.QUEUED: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.QUEUED, Status.SUCCESS, Status.FAILED, Status.CANCELLED}),
+    Status.SUCCESS: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+class Operation(StrEnum):
+    """What a provision asks Terraform to do."""
+
+    APPLY = "APPLY"
+    PLAN = "PLAN"
+    DESTROY = "DESTROY"
+
+
+class Phase(StrEnum):
+    """How far an attempt is; it decides what may happen to a silent agent's lease."""
+
+    PREPARE = "PREPARE"
+    PLAN = "PLAN"
+    APPLY = "APPLY"
+
+
+class StreamType(StrEnum):
+    """Where a chunk of log came from; SYSTEM is the agent itself."""
+
+    STDOUT = "STDOUT"
+    STDERR = "STDERR"
+    SYSTEM = "SYSTEM"
+
+
+class Cancel(StrEnum):
+    """What the owner asked of a running provision."""
+
+    NONE = "none"
+    GRACEFUL = "graceful"
+    FORCE = "force"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The time-bounded right to act on a provision.
+
+    ``(attempt, agent_id)`` is the fencing token: every write carries it, the database refuses an
+    older one.
+    """
+
+    provision_id: ProvisionId
+    attempt: int
+    agent_id: AgentId
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """A claimed provision, as the control plane handed it out.
+
+    :ivar snapshot_json: ``config_snapshot`` as exact JSON text: numbers keep every digit
+    :ivar configuration_hash: sha256 (hex) of the snapshot's RFC 8785 form, or None
+    """
+
+    lease: Lease
+    cluster_id: ClusterId
+    operation: Operation
+    stack_key: str
+    snapshot_json: str
+    configuration_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSource:
+    """Which template, at which version, in which folder of its repository."""
+
+    repo: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A validated ``config_snapshot`` (DESIGN: the submitter's desired state, frozen).
+
+    :ivar terraform_vars_json: the variables as exact JSON text, an object
+    """
+
+    template: TemplateSource
+    terraform_vars_json: str
+    backend_config: Mapping[str, str]
+    sensitive: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: exactly one per attempt.
+
+    :ivar error_message: for FAILED and CANCELLED, what happened and how to mend it
+    :ivar error_code: stable upper-case word, listed in docs/errors.md
+    """
+
+    status: Status
+    error_message: str | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One upload unit of an attempt's log.
+
+    :ivar seq: position in the attempt, from 0, without holes, over all streams
+    :ivar byte_offset: bytes of text in all earlier chunks of the attempt
+    :ivar text: valid UTF-8 without NUL; the view belongs to whoever made the chunk, who says how
+        long it stays valid
+    """
+
+    seq: int
+    byte_offset: int
+    stream: StreamType
+    text: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The control plane's answer to delivered chunks.
+
+    :ivar next_seq: the first chunk that it does not have; everything before is stored
+    :ivar accepted: False for a gap: rewind to *next_seq*
+    """
+
+    next_seq: int
+    accepted: bool
+    cancel: Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What one heartbeat said of one lease. Not held means: superseded, stop."""
+
+    held: bool
+    cancel: Cancel
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatAnswer:
+    """What one heartbeat said.
+
+    :ivar leases: by provision, for the leases that were listed
+    :ivar drain: the owner wants this cluster to claim nothing more
+    :ivar lease_ttl_s: how long a lease lives after the beat that renewed it, in seconds
+    """
+
+    leases: Mapping[ProvisionId, LeaseState]
+    drain: bool
+    lease_ttl_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeToken:
+    """A short-lived token to listen with.
+
+    :ivar expires_in_s: seconds until it expires, as the control plane counted when it made it
+    """
+
+    token: str
+    expires_in_s: float

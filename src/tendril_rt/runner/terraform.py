@@ -1,0 +1,175 @@
+"""Terraform or OpenTofu: its arguments, files and exit codes.
+
+One instance per attempt. Variables and backend settings are written to files of mode 0600 in the
+workspace; state lives in the template's own backend, or, for a template without one, in the agent's
+state directory under the stack's key: never in the workspace, which is removed.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from tendril_rt.errors import StepError, TerraformError
+from tendril_rt.model import Operation, Snapshot
+from tendril_rt.runner import process
+from tendril_rt.runner.process import Output
+from tendril_rt.runner.steps import STOP_POLICIES, StepResult
+
+_BACKEND = re.compile(r"^\s*(backend\s+\"|cloud\s*\{)", re.MULTILINE)
+_PLAN_FILE = "tendril.tfplan"
+_TAIL_LINES = 12
+_VERSION_TIMEOUT_S = 30.0
+
+
+def find(setting: str, path: str | None) -> str:
+    """Return the program to run for the setting ``TENDRIL_TERRAFORM``.
+
+    :param path: the PATH to look in
+    :raises StepError: it is not there
+    """
+    names = ("terraform", "tofu") if setting == "auto" else (setting,)
+    for name in names:
+        found = shutil.which(name, path=path)
+        if found:
+            return found
+    raise StepError(
+        f"{' or '.join(names)} is not on the agent's PATH: install Terraform or OpenTofu, or name "
+        "the program in TENDRIL_TERRAFORM"
+    )
+
+
+async def version_of(program: str, *, cwd: Path, env: Mapping[str, str]) -> str:
+    """Return for example ``Terraform v1.11.4``.
+
+    :raises StepError: the program does not answer
+    """
+    code, stdout, stderr = await process.capture(
+        [program, "version"],
+        cwd=cwd,
+        env={**env, "CHECKPOINT_DISABLE": "1"},
+        timeout_s=_VERSION_TIMEOUT_S,
+    )
+    if code != 0 or not stdout:
+        raise StepError(f"{program} version ended with {code}: {stderr.strip()[-300:]}")
+    return stdout.splitlines()[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Terraform:
+    """One root module and how to run Terraform in it.
+
+    :ivar state_dir: where state goes for templates without a backend
+    :ivar interrupt: set to stop the running command by its policy
+    """
+
+    program: str
+    root_module: Path
+    env: Mapping[str, str]
+    state_dir: Path
+    output: Output
+    interrupt: anyio.Event
+
+    def write_inputs(self, snapshot: Snapshot, stack_key: str) -> None:
+        """Write variables, backend settings and, where the template has none, a backend.
+
+        :raises StepError: a file cannot be written
+        """
+        try:
+            _write(self.root_module / "terraform.tfvars.json", snapshot.terraform_vars_json)
+            if snapshot.backend_config:
+                lines = (f"{k} = {_hcl_string(v)}\n" for k, v in snapshot.backend_config.items())
+                _write(self._backend_file, "".join(lines))
+            if not self._has_backend():
+                _write(
+                    self.root_module / "tendril_override.tf.json", self._local_backend(stack_key)
+                )
+        except OSError as exc:
+            raise StepError(f"cannot write Terraform's inputs: {exc.strerror or exc}") from exc
+
+    async def init(self) -> StepResult:
+        """:raises TerraformError: with the end of what Terraform said"""
+        backend = self._backend_file
+        more = [f"-backend-config={backend}"] if backend.exists() else []
+        return await self._run("init", "init", ["-input=false", "-no-color", *more])
+
+    async def plan(self, operation: Operation) -> StepResult:
+        """Make and save the plan that :meth:`apply` applies.
+
+        :raises TerraformError: with the end of what Terraform said
+        """
+        more = ["-destroy"] if operation is Operation.DESTROY else []
+        arguments = ["-input=false", "-no-color", f"-out={_PLAN_FILE}", *more]
+        return await self._run("plan", "plan", arguments)
+
+    async def apply(self) -> StepResult:
+        """Apply the saved plan.
+
+        :raises TerraformError: with the end of what Terraform said
+        """
+        return await self._run("apply", "apply", ["-input=false", "-no-color", _PLAN_FILE])
+
+    async def _run(self, step: str, command: str, arguments: Sequence[str]) -> StepResult:
+        env = {
+            **self.env,
+            "TF_IN_AUTOMATION": "1",
+            "TF_INPUT": "0",
+            "CHECKPOINT_DISABLE": "1",
+        }
+        done = await process.run(
+            [self.program, command, *arguments],
+            cwd=self.root_module,
+            env=env,
+            output=self.output,
+            policy=STOP_POLICIES[step],
+            interrupt=self.interrupt,
+        )
+        if done.exit_code != 0:
+            raise TerraformError(step, done.exit_code, _explain(step, done))
+        return StepResult(step, done.exit_code, done.duration_s)
+
+    @property
+    def _backend_file(self) -> Path:
+        return self.root_module / "tendril.backend.tfvars"
+
+    def _has_backend(self) -> bool:
+        files = [*self.root_module.glob("*.tf"), *self.root_module.glob("*.tofu")]
+        if any(_BACKEND.search(file.read_text(errors="replace")) for file in files):
+            return True
+        texts = (file.read_text(errors="replace") for file in self.root_module.glob("*.tf.json"))
+        return any('"backend"' in text for text in texts)
+
+    def _local_backend(self, stack_key: str) -> str:
+        folder = self.state_dir / hashlib.sha256(stack_key.encode()).hexdigest()[:32]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(folder / "stack_key", stack_key)
+        path = str(folder / "terraform.tfstate")
+        return json.dumps({"terraform": {"backend": {"local": {"path": path}}}})
+
+
+def _write(path: Path, text: str) -> None:
+    """Write with mode 0600; never follow a link that the template put there."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _hcl_string(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+def _explain(step: str, done: process.Finished) -> str:
+    lines = done.stderr_tail.decode(errors="replace").strip().splitlines()
+    tail = "\n".join(line for line in lines if line.strip())
+    said = "\n".join(tail.splitlines()[-_TAIL_LINES:])
+    how = f"exit code {done.exit_code}" if done.exit_code >= 0 else f"signal {-done.exit_code}"
+    return f"terraform {step} failed ({how}) after {done.duration_s:.1f} s" + (
+        f":\n{said}" if said else ""
+    )
