@@ -75,11 +75,16 @@ async def follow(owner: Owner, provision_id: ProvisionId, screen: Screen) -> Pro
             state = await owner.provision(provision_id)
             if state is None:
                 raise Rejected(f"there is no provision {provision_id} for this user")
+            if shown is None:  # it may have been claimed before the first look
+                shown = Status.QUEUED
+                screen.status(shown)
             if state.attempt != attempt:
                 attempt, seq = state.attempt, -1
-            if state.status is not shown and not state.status.is_terminal:
-                shown = state.status
-                screen.status(shown, f"attempt {attempt}" if attempt else "")
+                shown = Status.PROCESSING
+                screen.status(shown, f"attempt {attempt}")
+            elif state.status is Status.QUEUED and shown is Status.PROCESSING:
+                shown = Status.QUEUED
+                screen.status(shown, "again: its agent went silent")
             seq = await _print_logs(owner, provision_id, attempt, seq, screen)
         except Unavailable as exc:
             print(f"waiting: {exc}", file=sys.stderr)

@@ -1,0 +1,179 @@
+"""``tendril dev``, ``tendril demo`` and ``grape`` as their users run them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import httpx
+import orjson
+import psycopg
+import pytest
+
+from tendril_rt.control.owner import Owner, Registration, owner
+from tendril_rt.model import ProvisionId, Status, StreamType
+from tests.conftest import TENDRIL, RunningPlane
+from tests.integration.agents import Fleet, ended, log_text, recording_terraform, template_repo
+from tests.integration.agents import snapshot as configuration
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+GRAPE = (sys.executable, "-m", "tendril_rt.cli.grape")
+
+
+def _run(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=90, check=False, env={**os.environ, **env}
+    )
+
+
+@contextmanager
+def _dev(folder: Path) -> Iterator[RunningPlane]:
+    process = subprocess.Popen(
+        [*TENDRIL, "dev", "--json", "--data", str(folder)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            yield RunningPlane(**orjson.loads(process.stdout.readline()))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+def _start_demo(data: Path, screen: Path) -> subprocess.Popen[bytes]:
+    with screen.open("wb") as out:
+        return subprocess.Popen([*TENDRIL, "demo", "--data", str(data)], stdout=out)
+
+
+def test_the_demo_runs_one_provision_and_its_rows_agree(tmp_path: Path) -> None:
+    program, printed = recording_terraform(tmp_path)
+    data = tmp_path / "data"
+
+    shown = _run(*TENDRIL, "demo", "--once", "--data", str(data), TENDRIL_TERRAFORM=program)
+
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    for text in ("● queued", "● processing", "● success", "hello, tendril: line 5 of 5"):
+        assert text in shown.stdout
+    assert "psql 'postgresql://" in shown.stdout
+    with _dev(data) as plane, psycopg.connect(plane.database_url) as connection:
+        assert connection.execute("select status from provisions").fetchall() == [("SUCCESS",)]
+        rows = connection.execute(
+            "select seq, stream_type, log_chunk from provision_logs order by seq"
+        ).fetchall()
+    assert [seq for seq, _, _ in rows] == list(range(len(rows)))
+    assert "".join(text for _, kind, text in rows if kind == "STDOUT") == printed.read_text()
+
+
+def test_the_demo_says_when_terraform_is_missing(tmp_path: Path) -> None:
+    shown = _run(*TENDRIL, "demo", "--once", TENDRIL_TERRAFORM="no-such-terraform")
+    assert shown.returncode == 1
+    assert "neither terraform nor tofu is on PATH" in shown.stderr
+
+
+async def test_the_demo_accepts_more_provisions_until_it_is_interrupted(tmp_path: Path) -> None:
+    data, screen = tmp_path / "data", tmp_path / "screen"
+    process = _start_demo(data, screen)
+
+    async def until(text: str, count: int = 1) -> None:
+        with anyio.fail_after(40):
+            while screen.read_text().count(text) < count:
+                assert process.poll() is None
+                await anyio.sleep(0.05)
+
+    await until("It stays up until Ctrl-C")
+    queued = await anyio.to_thread.run_sync(
+        lambda: _run(*GRAPE, "deploy", str(data / "hello.json"), "--env", str(data / "grape.env"))
+    )
+    assert queued.returncode == 0, queued.stderr
+    assert "No changes." in queued.stdout
+    await until("● success", 2)
+    process.send_signal(signal.SIGINT)
+    with anyio.fail_after(20):
+        assert await anyio.to_thread.run_sync(process.wait) == 0
+    assert list((data / "workspaces").iterdir()) == []
+
+
+def test_dev_keeps_its_data_and_its_keys_and_says_how_to_reach_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with _dev(data) as first, psycopg.connect(first.database_url) as connection:
+        connection.execute(
+            "insert into clusters (user_id, name) values (gen_random_uuid(), 'kept')"
+        )
+    with _dev(data) as second, psycopg.connect(second.database_url) as connection:
+        assert connection.execute("select name from clusters").fetchall() == [("kept",)]
+        answer = httpx.post(
+            f"{second.url}/rest/v1/rpc/register_cluster",
+            headers={"apikey": first.anon_key, "authorization": f"Bearer {first.user_token}"},
+            json={"p_name": "by an old token"},
+        )
+        assert answer.status_code == 200, answer.text
+
+
+def test_dev_refuses_a_folder_that_is_in_use(tmp_path: Path) -> None:
+    with _dev(tmp_path):
+        second = _run(*TENDRIL, "dev", "--json", "--data", str(tmp_path))
+    assert second.returncode == 1
+    assert "is in use by another embedded control plane" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_dev_ends_its_database_also_when_it_is_killed(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*TENDRIL, "dev", "--json", "--data", str(tmp_path)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        url = orjson.loads(process.stdout.readline())["database_url"]
+    process.kill()
+    process.wait()
+    with _dev(tmp_path) as again, psycopg.connect(again.database_url) as connection:
+        assert connection.execute("select count(*) from clusters").fetchone() == (0,)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(url)
+
+
+async def test_grape_deploys_and_prints_the_stored_log(
+    plane: RunningPlane, cluster: Registration, user: Owner, tmp_path: Path
+) -> None:
+    repo = template_repo(tmp_path / "templates")
+    file = tmp_path / "hello.json"
+    file.write_text(json.dumps(configuration(repo)))
+    env = {
+        "GRAPE_URL": plane.url,
+        "GRAPE_KEY": plane.anon_key,
+        "GRAPE_TOKEN": plane.user_token,
+        "GRAPE_CLUSTER": cluster.cluster_id,
+    }
+    with Fleet(plane, cluster, tmp_path).agent() as agent:
+        await agent.says("online")
+        shown = await anyio.to_thread.run_sync(lambda: _run(*GRAPE, "deploy", str(file), **env))
+    assert shown.returncode == 0, shown.stderr
+    provision_id = ProvisionId(shown.stdout.split()[2])
+    assert (await ended(user, provision_id)).status is Status.SUCCESS
+    printed = [line.split("│ ", 1)[1] for line in shown.stdout.splitlines() if " │ " in line]
+    stored = await log_text(user, provision_id, StreamType.STDOUT, StreamType.STDERR)
+    assert printed == stored.splitlines()
+
+
+def test_grape_lists_what_is_missing_and_refuses_a_malformed_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text('{"template_source": {"repo": "https://example.org/x"}}')
+    missing = _run(*GRAPE, "deploy", str(file), GRAPE_URL="", GRAPE_KEY="", GRAPE_TOKEN="")
+    assert missing.returncode == 2
+    assert all(name in missing.stderr for name in ("GRAPE_URL", "GRAPE_KEY", "GRAPE_TOKEN"))
+    env = dict.fromkeys(("GRAPE_URL", "GRAPE_KEY", "GRAPE_TOKEN", "GRAPE_CLUSTER"), "http://x")
+    malformed = _run(*GRAPE, "deploy", str(file), **env)
+    assert malformed.returncode == 1
+    assert "config_snapshot.template_source.version: Field required" in malformed.stderr
+
+
+async def test_a_stranger_sees_nothing(plane: RunningPlane, cluster: Registration) -> None:
+    async with owner(plane.url, plane.anon_key, plane.anon_key) as nobody:
+        with pytest.raises(Exception, match="permission denied"):
+            await nobody.cluster_status(cluster.cluster_id)
