@@ -1,1 +1,1 @@
-"""Benchmarks: ``make bench B=<name>``. Each prints a table and writes ``build/bench/<name>.json``."""
+"""Benchmarks: ``make bench B=<name>``; each prints a table and writes a JSON file."""
