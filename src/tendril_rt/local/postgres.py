@@ -140,7 +140,9 @@ async def _initialised(folder: Path, binaries: Path) -> str:
     if (folder / "data" / "PG_VERSION").exists() and password_file.exists():
         _check_version(folder, binaries)
         return password_file.read_text().strip()
-    fresh = folder / "data.new"  # renamed when whole, so an interrupted initdb leaves no half server
+    fresh = (
+        folder / "data.new"
+    )  # renamed when whole, so an interrupted initdb leaves no half server
     await anyio.to_thread.run_sync(lambda: shutil.rmtree(fresh, ignore_errors=True))
     password = secrets.token_urlsafe(24)
     password_file.touch(mode=0o600)

@@ -1,1 +1,5 @@
-"""TODO."""
+"""What stands before the embedded Postgres: the manners of PostgREST and Realtime, not their rules.
+
+Every answer is computed by Postgres, under the role and claims of the caller. Must never hold claim
+logic, and must never listen beyond loopback: it is for demos, development and tests.
+"""

@@ -1,0 +1,1 @@
+select pgrst_call.* from {payload} {function}({arguments}) as pgrst_call

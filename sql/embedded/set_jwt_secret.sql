@@ -1,0 +1,1 @@
+select tendril_private.set_jwt_secret(%(secret)s);

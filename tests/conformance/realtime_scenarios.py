@@ -1,0 +1,254 @@
+"""The recorded frames of Supabase Realtime, replayed over a real socket on a database of their own.
+
+Owns the normalisation that the recordings describe: what the server chooses is bound at its first
+sight and must stay the same; pauses in which nothing came are cut to what is worth waiting for.
+"""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TypedDict
+
+import anyio
+import jwt
+import psycopg
+from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
+from psycopg import sql
+
+from tendril_rt import resources
+from tendril_rt.local.gateway.realtime import Realtime
+from tendril_rt.local.postgres import Server
+
+SECRET = "conformance-secret-of-at-least-32-bytes"
+_WRONG_SECRET = SECRET[::-1]
+_FOLDER = Path(__file__).parent / "recordings" / "realtime"
+_ANSWER_S = 10.0
+_SILENCE_S = 0.3
+_MARKS = {"int": r"\d+", "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"}
+_SHORT_LIVES = {"<now+6 s>": 2}  # long enough to join, and the test need not wait longer
+
+
+class Step(TypedDict, total=False):
+    """One line of a recording."""
+
+    dir: str
+    frame: dict[str, object] | None
+    sql: str
+    for_ms: int
+
+
+class _Request(TypedDict):
+    path: str
+    headers: dict[str, str]
+
+
+class _Response(TypedDict):
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+class Handshake(TypedDict):
+    """One recorded HTTP exchange."""
+
+    name: str
+    request: _Request
+    response: _Response
+
+
+def names() -> list[str]:
+    """Return every recorded scenario."""
+    return sorted({path.stem for path in _FOLDER.glob("*.json")} - {"setup", "handshake"})
+
+
+def load(name: str) -> dict[str, list[Step]]:
+    """Return the recording *name* as it is written."""
+    recording: dict[str, list[Step]] = json.loads((_FOLDER / f"{name}.json").read_text())
+    return recording
+
+
+def handshakes() -> list[Handshake]:
+    """Return every recorded handshake."""
+    cases: list[Handshake] = json.loads((_FOLDER / "handshake.json").read_text())["cases"]
+    return cases
+
+
+def with_tokens(text: str) -> str:
+    """Return *text* with a fresh token in place of each ``<jwt:NAME>``."""
+    return re.sub(r"<jwt:(\w+)>", lambda mark: token(mark[1]), text)
+
+
+def token(name: str, **claims: object) -> str:
+    """Return a fresh token of the recordings' set-up, with more *claims* if given."""
+    wanted = json.loads((_FOLDER / "setup.json").read_text())["tokens"][name]
+    body = {**wanted["claims"], **claims}
+    if isinstance(life := body.get("exp"), str):
+        seconds = _SHORT_LIVES.get(life) or int(re.sub(r"[^\d+-]", "", life))
+        body["exp"] = int(time.time()) + seconds
+    return jwt.encode(body, SECRET if wanted["signature"] == "good" else _WRONG_SECRET)
+
+
+def prepare(server: Server) -> None:
+    """Make the database ``fresh``: Supabase's bootstrap and the tables of the recordings."""
+    setup = json.loads((_FOLDER / "setup.json").read_text())
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute("create database fresh")
+    with psycopg.connect(server.url("fresh"), autocommit=True) as connection:
+        connection.execute(resources.read("embedded/supabase.sql"))
+        for statement in setup["sql_owner"]:
+            connection.execute(statement)
+
+
+def copy(server: Server) -> str:
+    """Return the URL of a new database with fresh tables."""
+    name = f"scenario_{uuid.uuid4().hex}"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("create database {} template fresh strategy file_copy").format(
+                sql.Identifier(name)
+            )
+        )
+    return server.url(name)
+
+
+@contextmanager
+def commits_half_done(url: str) -> Iterator[None]:
+    """Make every commit wait for a standby that is none: in the log already, in no snapshot yet."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("alter system set synchronous_standby_names = 'nobody'")
+        try:
+            connection.execute("select pg_reload_conf()")
+            yield
+        finally:
+            connection.execute("alter system reset synchronous_standby_names")
+            connection.execute("select pg_reload_conf()")
+
+
+@asynccontextmanager
+async def serving(url: str, *, poll_interval_s: float = 0.0) -> AsyncIterator[str]:
+    """Serve Realtime over the database *url*; yield the base address of the HTTP server."""
+    async with Realtime.running(url, SECRET, poll_interval_s=poll_interval_s) as realtime:
+        application = web.Application()
+        for path in ("/socket/websocket", "/realtime/v1/websocket"):
+            application.router.add_get(path, realtime.handle)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            yield f"http://{host}:{port}"
+        finally:
+            realtime.hang_up()
+            with anyio.move_on_after(_ANSWER_S, shield=True):
+                await runner.cleanup()
+
+
+class Player:
+    """One client: sends frames, expects frames."""
+
+    def __init__(self, socket: ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._tokens: dict[str, str] = {}
+        self._bound: dict[str, int] = {}
+
+    async def play(self, steps: list[Step], url: str) -> None:
+        """Go through *steps*; SQL runs on the database *url*."""
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
+            for step in steps:
+                if "sql" in step:
+                    await database.execute(step["sql"].encode())
+                elif step["dir"] == "send":
+                    await self.send(step["frame"])
+                elif step["frame"] is None:
+                    await self.expect_silence()
+                else:
+                    self._compare(step["frame"], await self.receive(), "frame")
+
+    async def send(self, frame: object) -> None:
+        """Send *frame*, with a token in place of each ``<jwt:NAME>``."""
+        text = json.dumps(frame)
+        await self._socket.send_str(re.sub(r"<jwt:(\w+)>", lambda m: self._token(m[1]), text))
+
+    async def receive(self) -> dict[str, object]:
+        """Return the next frame."""
+        frame: dict[str, object] = await self._socket.receive_json(timeout=_ANSWER_S)
+        return frame
+
+    async def expect_silence(self) -> None:
+        """Fail if a frame comes."""
+        with anyio.move_on_after(_SILENCE_S):
+            raise AssertionError(f"unexpected: {await self._socket.receive()}")
+
+    async def join(self, topic: str, access_token: str, **binding: str) -> None:
+        """Join *topic* with one binding; every event unless it names one."""
+        config = {"postgres_changes": [{"event": "*", "schema": "public", **binding}]}
+        payload = {"config": config, "access_token": access_token}
+        frame = {"topic": f"realtime:{topic}", "event": "phx_join", "payload": payload}
+        await self.send({**frame, "ref": "1", "join_ref": "1"})
+        assert (await self.receive())["event"] == "phx_reply"
+
+    async def subscribe(self, topic: str, access_token: str, **binding: str) -> None:
+        """Join *topic* and wait until changes are delivered."""
+        await self.join(topic, access_token, **binding)
+        await self.expect_subscribed()
+
+    async def expect_subscribed(self) -> None:
+        """Wait for the message that says that changes are delivered from now on."""
+        frame = await self.receive()
+        assert frame["event"] == "system"
+        assert "Subscribed to PostgreSQL" in str(frame), frame
+
+    async def change(self) -> dict[str, object]:
+        """Return the ``data`` of the next frame, which must be a change."""
+        frame = await self.receive()
+        assert frame["event"] == "postgres_changes", frame
+        payload = frame["payload"]
+        assert isinstance(payload, dict)
+        data: dict[str, object] = payload["data"]
+        return data
+
+    async def frames_until_closed(self) -> int:
+        """Return how many frames still come before the server's end of the connection."""
+        count = 0
+        with anyio.fail_after(_ANSWER_S):
+            while (await self._socket.receive()).type is WSMsgType.TEXT:
+                count += 1
+        return count
+
+    def _token(self, name: str) -> str:
+        return self._tokens.setdefault(name, token(name))
+
+    def _compare(self, wanted: object, got: object, where: str) -> None:
+        if isinstance(wanted, dict):
+            assert isinstance(got, dict), where
+            assert got.keys() == wanted.keys(), where
+            for key, value in wanted.items():
+                self._compare(value, got[key], f"{where}.{key}")
+        elif isinstance(wanted, list):
+            assert isinstance(got, list), where
+            assert len(got) == len(wanted), where
+            for number, value in enumerate(wanted):
+                self._compare(value, got[number], f"{where}[{number}]")
+        elif isinstance(wanted, str) and (mark := re.fullmatch(r"<int:\d+>", wanted)):
+            assert isinstance(got, int), where
+            assert got == self._bound.setdefault(mark[0], got), where
+        elif isinstance(wanted, str) and re.search("<(int|ts)>", wanted):
+            pattern = re.sub(
+                r"<(int|ts)>", lambda m: _MARKS[m[1]], re.sub(r"([.:()])", r"\\\1", wanted)
+            )
+            assert re.fullmatch(pattern, str(got)), f"{where}: {got}"
+        else:
+            assert got == wanted, where
+            assert type(got) is type(wanted), where
+
+
+@asynccontextmanager
+async def connected(base: str, *, apikey: str | None = None) -> AsyncIterator[Player]:
+    """Open a socket at *base*."""
+    address = f"{base}/socket/websocket?vsn=1.0.0&apikey={apikey or token('anon')}"
+    async with ClientSession() as session, session.ws_connect(address) as socket:
+        yield Player(socket)

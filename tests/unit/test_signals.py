@@ -1,0 +1,73 @@
+"""The first signal drains, every later one interrupts."""
+
+import os
+import signal
+
+import anyio
+import pytest
+
+from tendril_rt.aio.signals import on_stop_signals
+
+
+class _Calls:
+    """Notes which phase was asked for, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self._changed = anyio.Event()
+
+    def first(self) -> None:
+        self._note("first")
+
+    def second(self) -> None:
+        self._note("second")
+
+    async def reach(self, count: int) -> None:
+        with anyio.fail_after(5):
+            while len(self.made) < count:
+                await self._changed.wait()
+
+    def _note(self, phase: str) -> None:
+        self.made.append(phase)
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+)
+async def test_the_first_signal_drains_and_each_later_one_interrupts(
+    one: signal.Signals, other: signal.Signals
+) -> None:
+    calls = _Calls()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(on_stop_signals, calls.first, calls.second)
+        for count, number in enumerate((one, other, other), start=1):
+            os.kill(os.getpid(), number)
+            await calls.reach(count)
+        tasks.cancel_scope.cancel()
+    assert calls.made == ["first", "second", "second"]
+
+
+async def test_nothing_is_called_without_a_signal() -> None:
+    calls = _Calls()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(on_stop_signals, calls.first, calls.second)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert calls.made == []
+
+
+async def test_the_usual_handlers_are_back_when_it_ends() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    calls = _Calls()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(on_stop_signals, calls.first, calls.second)
+        assert signal.getsignal(signal.SIGTERM) is not before
+        tasks.cancel_scope.cancel()
+    assert signal.getsignal(signal.SIGTERM) is before
