@@ -47,8 +47,7 @@ bench: $(VENV)/.ready ## run one benchmark: make bench B=startup (a table, and b
 	@$(BIN)/python -m bench.$(B)
 
 wheel: $(VENV)/.ready ## build the wheel into dist/
-	@$(PIP) build
-	$(BIN)/python -m build --wheel --outdir dist .
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
