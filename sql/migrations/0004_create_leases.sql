@@ -44,7 +44,7 @@ comment on policy owner_reads on public.provision_leases is
 create view tendril_private.dead_leases as
   select l.provision_id, l.cluster_id
   from public.provision_leases l cross join tendril_private.settings s
-  where l.expires_at < clock_timestamp()
+  where s.one_row and l.expires_at < clock_timestamp()
     - case l.phase when 'APPLY' then s.lost_after else s.reap_grace end;
 comment on view tendril_private.dead_leases is
   'Leases silent for so long that their attempt is given up.';
@@ -86,7 +86,7 @@ begin
       not_before = clock_timestamp() + least(s.retry_cap, s.retry_base * 2.0 ^ (p.attempt - 1))
         * (0.75 + random() / 2)
     from tendril_private.settings s
-    where p.id = p_provision_id and p.attempt < p.max_attempts;
+    where s.one_row and p.id = p_provision_id and p.attempt < p.max_attempts;
     if not found then
       update public.provisions p set status = 'FAILED', completed_at = clock_timestamp(),
         error_code = 'AGENT_LOST',
@@ -101,7 +101,7 @@ comment on function tendril_private.reap_lease(uuid) is
   'are left; in APPLY it is FAILED. Does nothing if the lease is alive or in other hands.';
 
 create function tendril_private.sweep() returns void
-language plpgsql volatile set search_path = '' as $$
+language plpgsql volatile set search_path = '' set enable_seqscan = on as $$
 declare
   c_at_most constant int := 20;  -- a heartbeat stays short whatever happened
 begin
@@ -143,18 +143,19 @@ language sql volatile set search_path = '' as $$
           > array_position('{PREPARE,PLAN,APPLY}', l.phase)
         then held.phase else l.phase end
     from held cross join tendril_private.settings s
-    where l.provision_id = held.provision_id
+    where s.one_row and l.provision_id = held.provision_id
     returning l.provision_id, l.attempt
   )
   select coalesce(jsonb_agg(jsonb_build_object(
       'provision_id', listed.provision_id,
       'attempt', listed.attempt,
       'held', renewed.provision_id is not null,
-      'cancel', tendril_private.cancel_level(
-        p.cancel_requested_at, p.force_cancel_requested_at)) order by listed.position), '[]')
-  from listed
-    left join renewed using (provision_id, attempt)
-    left join public.provisions p on p.id = listed.provision_id and p.cluster_id = p_cluster_id
+      'cancel', coalesce((  -- not a join, which might read every provision of the cluster
+        select tendril_private.cancel_level(p.cancel_requested_at, p.force_cancel_requested_at)
+        from public.provisions p
+        where p.id = listed.provision_id and p.cluster_id = p_cluster_id), 'none')
+    ) order by listed.position), '[]')
+  from listed left join renewed using (provision_id, attempt)
 $$;
 comment on function tendril_private.renew_leases(uuid, uuid, jsonb) is
   'Renew the listed leases of one agent and say of each whether it is held and what was asked.';
@@ -175,15 +176,16 @@ begin
       and (t.last_used_at is null or t.last_used_at < now() - interval '1 min');
   update public.clusters c set status = 'ONLINE', last_heartbeat = clock_timestamp()
     from tendril_private.settings s
-    where c.id = p_cluster_id and (c.status <> 'ONLINE' or c.last_heartbeat is null
-      or c.last_heartbeat < clock_timestamp() - s.beat_coalescing);
+    where s.one_row and c.id = p_cluster_id
+      and (c.status <> 'ONLINE' or c.last_heartbeat is null
+        or c.last_heartbeat < clock_timestamp() - s.beat_coalescing);
   if v_agent is null then
     perform from public.provision_leases l
       where l.cluster_id = p_cluster_id and l.agent_id is null
       order by l.provision_id for update;
     update public.provision_leases l set expires_at = clock_timestamp() + s.lease_ttl
       from tendril_private.settings s
-      where l.cluster_id = p_cluster_id and l.agent_id is null;
+      where s.one_row and l.cluster_id = p_cluster_id and l.agent_id is null;
   else
     perform tendril_private.check_agent(v_agent);
     v_leases := tendril_private.renew_leases(
@@ -197,7 +199,7 @@ begin
       'drain', false,
       'server_time', clock_timestamp(),
       'lease_ttl_s', trim_scale(extract(epoch from s.lease_ttl)))
-    from tendril_private.settings s);
+    from tendril_private.settings s where s.one_row);
 end $$;
 comment on function public.agent_heartbeat(uuid, text, jsonb) is
   'For agents, every 30 s: the cluster is ONLINE; the listed leases live on. p_agent: {id, hostname, '
@@ -240,7 +242,7 @@ declare
 begin
   update public.provision_leases l set expires_at = clock_timestamp() + s.lease_ttl
     from tendril_private.settings s
-    where l.claim_id = p_claim_id and l.cluster_id = p_cluster_id
+    where s.one_row and l.claim_id = p_claim_id and l.cluster_id = p_cluster_id
       and l.agent_id is not distinct from p_agent_id
     returning l.provision_id into v_id;
   return query select p.* from public.provisions p where p.id = v_id;
@@ -317,7 +319,8 @@ begin
       -- A client without an agent id reports no phases: it may be applying at any moment.
       case when p_agent_id is null then 'APPLY' else 'PREPARE' end,
       clock_timestamp() + s.lease_ttl
-    from public.provisions p cross join tendril_private.settings s where p.id = v_id
+    from public.provisions p cross join tendril_private.settings s
+    where s.one_row and p.id = v_id
     on conflict do nothing;
   if not found then
     return;  -- the stack was taken this moment through another cluster

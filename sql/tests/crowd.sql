@@ -3,7 +3,8 @@ insert into public.clusters (user_id, name, max_concurrency)
   select tests.bob(), 'crowd ' || i, 100 from generate_series(1, 50) i;
 insert into public.provisions (cluster_id, configuration_id, config_snapshot)
   select tests.cluster(), gen_random_uuid(), '{}' from generate_series(1, 10000);
-update public.provisions set status = 'CANCELLED', completed_at = now() where seq % 2 = 0;
+update public.provisions set status = 'CANCELLED', completed_at = now()
+  where seq % 2 = 0 and status = 'QUEUED';
 insert into public.provisions (cluster_id, configuration_id, config_snapshot)
   select c.id, gen_random_uuid(), '{}'
   from public.clusters c, generate_series(1, 60) where c.name like 'crowd %';

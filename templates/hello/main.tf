@@ -1,7 +1,7 @@
 # The smallest template that shows a whole run: nothing is downloaded, no cloud is touched.
 
 terraform {
-  required_version = ">= 1.4.0" # terraform_data
+  required_version = ">= 1.6.0" # quiet
 }
 
 resource "terraform_data" "greeting" {
@@ -12,6 +12,7 @@ resource "terraform_data" "lines" {
   triggers_replace = [var.name, var.lines, var.pause_seconds]
 
   provisioner "local-exec" {
+    quiet       = true # the lines, without the command that prints them
     interpreter = ["/bin/sh", "-c"]
     command     = <<-EOT
       i=1
