@@ -232,11 +232,12 @@ def _terraform(folder: Path) -> str:
 
 
 def _where_to_look(up: Plane, provision_id: ProvisionId) -> str:
-    query = f"table provision_logs; -- where provision_id = '{provision_id}'"
+    which = f"provision_id = '{provision_id}' order by attempt, seq"
+    query = f'-Atc "select log_chunk from provision_logs where {which}"'
     return f"""
 Where to look next
   the database  psql '{up.database_url}'
-  the log       {query}
+  its log       psql '{up.database_url}' {query}
   the plane     {up.url}"""
 
 

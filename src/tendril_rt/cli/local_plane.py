@@ -13,6 +13,8 @@ try:
     from tendril_rt.local import plane
     from tendril_rt.local.plane import Plane
 except ImportError as exc:
+    if (exc.name or "").startswith("tendril_rt"):
+        raise
     raise LocalError(
         f"the embedded control plane needs more packages ({exc.name} is missing): "
         "pip install 'tendril-rt[local]'"
