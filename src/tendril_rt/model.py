@@ -111,7 +111,7 @@ class TemplateSource:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A validated ``config_snapshot`` (DESIGN: the submitter's desired state, frozen).
+    """A validated ``config_snapshot`` (the submitter's desired state, frozen).
 
     :ivar terraform_vars_json: the variables as exact JSON text, an object
     """

@@ -31,10 +31,15 @@ def _cluster_id(text: str) -> ClusterId:
 
 
 def _url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be a URL such as https://<project>.supabase.co")
-    return text.rstrip("/")
+    wanted = "must be a URL without a path, such as https://<project>.supabase.co"
+    try:
+        parts = urlsplit(text)
+        is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment or parts.username)
+        if parts.scheme in ("http", "https") and parts.hostname and is_bare and parts.port != 0:
+            return text.rstrip("/")
+    except ValueError as exc:  # a port that is no number, an unclosed bracket
+        raise ValueError(f"{wanted} ({exc})") from None
+    raise ValueError(wanted)
 
 
 def _secret(text: str) -> str:

@@ -43,6 +43,7 @@ _API_KEY = "the-anon-key"
 _TIMEOUT_S = 0.3
 _LATE_S = 3.0
 _HEARTBEAT = {"leases": [], "drain": False, "lease_ttl_s": 90}
+_REPORTED = {"status": "FAILED", "changed": True}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -97,7 +98,8 @@ async def server() -> AsyncIterator[Server]:
         server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield server
     finally:
-        await runner.cleanup()
+        with anyio.move_on_after(_LATE_S, shield=True):
+            await runner.cleanup()
 
 
 def _settings(url: str) -> ControlSettings:
@@ -220,14 +222,13 @@ _REFUSALS = [
 
 
 @pytest.mark.parametrize("refusal", _REFUSALS, ids=str)
-@_EVERY_CALL
 async def test_a_refusal_has_its_class_and_says_what_was_said(
-    server: Server, control: ControlPlane, call: Call, refusal: Refusal
+    server: Server, control: ControlPlane, refusal: Refusal
 ) -> None:
     kind = "text/html" if isinstance(refusal.body, str) else "application/json"
     server.answers(refusal.body, status=refusal.status, kind=kind)
 
-    error = await _failure(call(control))
+    error = await _failure(_beat(control))
 
     assert type(error) is refusal.error
     assert error.retryable is refusal.retryable
@@ -261,17 +262,34 @@ async def test_a_page_instead_of_json_is_no_answer(server: Server, control: Cont
     assert "is SUPABASE_URL the control plane, or does a proxy stand in between?" in str(error)
 
 
-@pytest.mark.parametrize("body", ["", "{", '{"leases": [', "not json", "\ufeff{}", '{"a": 1} tail'])
 @_EVERY_CALL
-async def test_broken_json_is_no_answer(
-    server: Server, control: ControlPlane, call: Call, body: str
+async def test_every_call_tells_a_lost_lease_from_an_outage(
+    server: Server, control: ControlPlane, call: Call
 ) -> None:
+    server.answers(_pg("PT409", "a newer attempt exists"), status=409)
+    assert type(await _failure(call(control))) is LeaseLost
+
+    server.answers("upstream is down", status=503, kind="text/plain")
+    assert type(await _failure(call(control))) is Unavailable
+
+
+@pytest.mark.parametrize("body", ["", "{", '{"leases": [', "not json", "\ufeff{}", '{"a": 1} tail'])
+async def test_broken_json_is_no_answer(server: Server, control: ControlPlane, body: str) -> None:
     server.answers(body)
 
-    error = await _failure(call(control))
+    error = await _failure(_beat(control))
 
     assert type(error) is Unavailable
     assert "SUPABASE_URL" in str(error)
+
+
+@_EVERY_CALL
+async def test_no_call_takes_broken_json_for_a_success(
+    server: Server, control: ControlPlane, call: Call
+) -> None:
+    server.answers("[{")
+
+    assert type(await _failure(call(control))) is Unavailable
 
 
 @pytest.mark.parametrize("body", ["", "{", "not json", '{"a": 1}', '"text"', "null"])
@@ -316,6 +334,7 @@ def _expects_unavailable(call: Call, shapes: list[object]) -> list[object]:
         *_expects_unavailable(_beat, _HEARTBEAT_SHAPES),
         *_expects_unavailable(_claim, [None, {}, 1, True, "x", [1], [None], [{}], [{}, {}]]),
         *_expects_unavailable(_append, [*_SHAPES, {"next_seq": 1}, {"next_seq": "x"}]),
+        *_expects_unavailable(_finish, [*_SHAPES, {"status": "fine"}]),
         *_expects_unavailable(_realtime_token, [1, {}, [], "text", {"token": "x"}]),
     ],
 )
@@ -408,7 +427,8 @@ async def test_no_answer_in_time_is_no_answer(
     error = await _failure(call(control))
 
     assert type(error) is Unavailable
-    assert "ReadTimeout" in str(error)
+    assert "no answer from 127.0.0.1" in str(error)
+    assert "Timeout" in str(error)
     assert _TIMEOUT_S <= anyio.current_time() - asked_at < _LATE_S
 
 
@@ -448,15 +468,17 @@ async def test_a_failure_is_never_tried_again_behind_the_callers_back(
     server.answers("down", status=503, kind="text/plain")
     await _failure(_beat(control))
     await _failure(user.provision(_PROVISION))
+    server.answer = _cut_after(200, b"[{")
+    await _failure(user.provision(_PROVISION))
 
-    assert len(server.received) == 2
+    assert len(server.received) == 3
 
 
 _GOOD_ANSWERS: list[tuple[Call, object]] = [
     (_beat, _HEARTBEAT),
     (_claim, []),
     (_append, {"next_seq": 8, "accepted": True, "cancel": "none"}),
-    (_finish, {}),
+    (_finish, _REPORTED),
     (_realtime_token, None),
 ]
 
@@ -544,7 +566,7 @@ async def test_chunks_travel_with_their_numbers_and_offsets(
 async def test_an_outcome_travels_with_the_fencing_token_and_the_count_of_chunks(
     server: Server, control: ControlPlane
 ) -> None:
-    server.answers({})
+    server.answers(_REPORTED)
 
     await _finish(control)
 

@@ -122,6 +122,21 @@ async def test_a_full_chunk_does_not_wait(spool: Spool) -> None:
 
 
 @in_virtual_time
+async def test_the_wait_for_company_counts_from_the_last_chunk(spool: Spool) -> None:
+    with child() as played:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain, Reader(spool), played)
+            played.say(OUT, b"first")
+            await anyio.sleep(0.4)
+            played.say(OUT, b"x" * (FLUSH_BYTES + 7))
+            await anyio.sleep(0.2)
+            assert spool.next_seq == 2
+            await anyio.sleep(0.31)
+            assert spool.next_seq == 3
+            played.end()
+
+
+@in_virtual_time
 async def test_chunks_stand_in_the_order_in_which_their_bytes_arrived(spool: Spool) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
@@ -212,7 +227,21 @@ async def test_one_stream_may_end_long_before_the_other(spool: Spool) -> None:
 
 
 @in_virtual_time
-async def test_a_silent_process_costs_no_wakeups_and_ends_with_its_pipes(spool: Spool) -> None:
+async def test_what_is_left_of_an_ended_stream_does_not_wait_for_the_other(spool: Spool) -> None:
+    with child() as played:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain, Reader(spool), played)
+            played.say(OUT, b"\x1b[3")
+            played.close(OUT)
+            await anyio.sleep(1)
+            played.say(ERR, b"later")
+            await anyio.sleep(1)
+            played.end()
+    assert contents(spool) == [(OUT, b"\x1b[3"), (ERR, b"later")]
+
+
+@in_virtual_time
+async def test_a_process_that_is_silent_for_a_day_ends_with_its_pipes(spool: Spool) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(drain, Reader(spool), played)

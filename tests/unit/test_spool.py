@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.cut import clean
 from tendril_rt.logs.spool import Spool
-from tendril_rt.model import StreamType
+from tendril_rt.model import Chunk, StreamType
 from tests.unit.virtual_time import in_virtual_time
 
 OUT, ERR, SYSTEM = StreamType.STDOUT, StreamType.STDERR, StreamType.SYSTEM
@@ -91,7 +91,7 @@ def test_reading_in_batches_of_any_size_gives_everything_in_order(
     with spools.create(tmp_path_factory.mktemp("spool") / "log") as spool:
         for stream, raw in appended:
             spool.append(stream, raw)
-        read = []
+        read: list[Chunk] = []
         while batch := spool.read(len(read), max_bytes=max_bytes, max_chunks=max_chunks):
             assert len(batch) <= max_chunks
             assert len(batch) == 1 or sum(len(chunk.text) for chunk in batch) <= max_bytes

@@ -24,10 +24,7 @@ def identity(state_dir: Path) -> Iterator[AgentId]:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
-        raise ConfigError(
-            f"TENDRIL_STATE_DIR is {state_dir}, which cannot be written ({exc.strerror or exc}): "
-            "name a folder that this user owns and that survives restarts"
-        ) from exc
+        raise _unusable(state_dir, exc) from exc
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,9 +33,20 @@ def identity(state_dir: Path) -> Iterator[AgentId]:
                 f"TENDRIL_STATE_DIR {state_dir} is in use by another agent on this host: give "
                 "each agent a folder of its own"
             ) from exc
-        yield _agent_id(state_dir / "agent-id")
+        try:
+            agent_id = _agent_id(state_dir / "agent-id")
+        except OSError as exc:
+            raise _unusable(state_dir, exc) from exc
+        yield agent_id
     finally:
         os.close(lock)
+
+
+def _unusable(state_dir: Path, exc: OSError) -> ConfigError:
+    return ConfigError(
+        f"TENDRIL_STATE_DIR is {state_dir}, which cannot be used ({exc.strerror or exc}): name a "
+        "folder that this user owns, with space left, that survives restarts"
+    )
 
 
 def _agent_id(path: Path) -> AgentId:

@@ -19,6 +19,7 @@ from tendril_rt.model import Cancel, HeartbeatAnswer, Lease, Phase
 
 _MARGIN_S = 15.0  # for stopping a plan before the lease's end
 _RETRY_S = 5.0
+_TRUST_CHECK_S = 1.0
 _INITIAL_TTL_S = 90.0
 
 _log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class HeldLease:
     """One attempt's side of its lease.
 
     :ivar phase: what heartbeats say; APPLY is said before it begins
+    :ivar confirmed_phase: the phase that the last heartbeat said which was answered *held*
     :ivar is_applying: the control plane confirmed APPLY: from here on trust no longer matters
     :ivar interrupt: set when the attempt has to stop; :attr:`interruption` says why
     """
@@ -46,6 +48,7 @@ class HeldLease:
         self.phase = Phase.PREPARE
         self.is_applying = False
         self.trusted_until = trusted_until
+        self.confirmed_phase: Phase | None = None
         self.interrupt = anyio.Event()
         self.interruption: Interruption | None = None
         self.confirmed = Wakeup()
@@ -110,10 +113,9 @@ class LeaseKeeper:
         Cancellation: safe; the control plane may have noted APPLY.
         """
         held.phase = Phase.APPLY
-        fresh = self._clock() + self._ttl_s - _MARGIN_S
         self._next_beat_at = float("-inf")
         self._due.set()
-        while held.trusted_until < fresh and not held.interrupt.is_set():
+        while held.confirmed_phase is not Phase.APPLY and not held.interrupt.is_set():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_first, held.interrupt.wait, tasks.cancel_scope)
                 tasks.start_soon(_first, held.confirmed.wait, tasks.cancel_scope)
@@ -126,11 +128,13 @@ class LeaseKeeper:
         Failures are logged and tried again: running attempts outlive them by the rules above.
         """
         self._next_beat_at = self._clock() + self._interval_s
-        while True:
-            await self._due.wait(max(0.0, self._next_deadline() - self._clock()))
-            if self._clock() >= self._next_beat_at:
-                await self._beat_once()
-            self._end_trust()
+        async with anyio.create_task_group() as tasks:
+            # Beside the beats: a heartbeat without an answer must not keep trust alive.
+            tasks.start_soon(self._watch_trust)
+            while True:
+                await self._due.wait(max(0.0, self._next_beat_at - self._clock()))
+                if self._clock() >= self._next_beat_at:
+                    await self._beat_once()
 
     async def beat(self) -> None:
         """Send one heartbeat now and act on its answer.
@@ -140,7 +144,8 @@ class LeaseKeeper:
         """
         sent_at = self._clock()
         listed = dict(self._held)
-        answer = await self._beat({lease: held.phase for lease, held in listed.items()})
+        phases = {lease: held.phase for lease, held in listed.items()}
+        answer = await self._beat(phases)
         self._ttl_s = answer.lease_ttl_s
         self._on_drain(answer.drain)
         for lease, held in listed.items():
@@ -151,6 +156,7 @@ class LeaseKeeper:
                 held.stop(Interruption.FENCED_OUT)
                 continue
             held.trusted_until = sent_at + self._ttl_s - _MARGIN_S
+            held.confirmed_phase = phases[lease]
             held.confirmed.set()
             if state.cancel is not Cancel.NONE:
                 held.stop(Interruption.CANCELLED)
@@ -165,9 +171,10 @@ class LeaseKeeper:
             _log.warning("heartbeat failed, next try in %.0f s: %s", _RETRY_S, exc)
             self._next_beat_at = self._clock() + min(_RETRY_S, self._interval_s)
 
-    def _next_deadline(self) -> float:
-        ends = [h.trusted_until for h in self._held.values() if not h.is_applying]
-        return min([self._next_beat_at, *(end for end in ends if end > self._clock())])
+    async def _watch_trust(self) -> None:
+        while True:
+            await anyio.sleep(_TRUST_CHECK_S)
+            self._end_trust()
 
     def _end_trust(self) -> None:
         now = self._clock()

@@ -233,7 +233,7 @@ def _terraform(folder: Path) -> str:
 
 def _where_to_look(up: Plane, provision_id: ProvisionId) -> str:
     which = f"provision_id = '{provision_id}' order by attempt, seq"
-    query = f'-Atc "select log_chunk from provision_logs where {which}"'
+    query = f'-Atc "select log_chunk from provision_logs where {which}"'  # noqa: S608 - printed
     return f"""
 Where to look next
   the database  psql '{up.database_url}'

@@ -83,7 +83,7 @@ def parse_snapshot(text: str) -> Snapshot:
             for fault in exc.errors(include_input=False, include_url=False)
         )
         raise SnapshotError(f"the provision's configuration is malformed: {faults}") from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise SnapshotError(f"the provision's configuration is not JSON: {exc}") from exc
     backend = {
         name: value if isinstance(value, str) else json.dumps(value)
@@ -110,16 +110,15 @@ def snapshot_hash(text: str) -> str:
     """
     try:
         value = json.loads(text)
-    except ValueError as exc:
-        raise SnapshotError(f"the provision's configuration is not JSON: {exc}") from exc
-    for path, number in _integers(value, "config_snapshot"):
-        if abs(number) > _MAX_EXACT_INTEGER:
-            raise SnapshotError(
-                f"{path} is an integer beyond ±(2^53-1), which a configuration_hash cannot cover "
-                "(RFC 8785): send it as a string, or submit without a hash"
-            )
-    try:
+        for path, number in _integers(value, "config_snapshot"):
+            if abs(number) > _MAX_EXACT_INTEGER:
+                raise SnapshotError(
+                    f"{path} is an integer beyond ±(2^53-1), which a configuration_hash cannot "
+                    "cover (RFC 8785): send it as a string, or submit without a hash"
+                )
         return hashlib.sha256(rfc8785.dumps(value)).hexdigest()
+    except (json.JSONDecodeError, RecursionError) as exc:
+        raise SnapshotError(f"the provision's configuration is not JSON: {exc}") from exc
     except rfc8785.CanonicalizationError as exc:
         raise SnapshotError(f"the provision's configuration has no RFC 8785 form: {exc}") from exc
 
@@ -169,12 +168,12 @@ def provision_of(rows: object, agent_id: AgentId) -> Provision | None:
     try:
         row = rows[0]
         return Provision(
-            lease=Lease(ProvisionId(row["id"]), int(row["attempt"]), agent_id),
-            cluster_id=ClusterId(row["cluster_id"]),
+            lease=Lease(ProvisionId(_text(row["id"])), int(row["attempt"]), agent_id),
+            cluster_id=ClusterId(_text(row["cluster_id"])),
             operation=Operation(row["operation"]),
-            stack_key=str(row["stack_key"]),
-            snapshot_json=str(row["config_snapshot"]),
-            configuration_hash=row["configuration_hash"],
+            stack_key=_text(row["stack_key"]),
+            snapshot_json=_text(row["config_snapshot"]),
+            configuration_hash=row["configuration_hash"] and _text(row["configuration_hash"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("fetch_next_provision", rows) from exc
@@ -213,7 +212,7 @@ def realtime_token_of(answer: object) -> RealtimeToken | None:
         return None
     try:
         fields: Mapping[str, Any] = dict(answer)  # type: ignore[call-overload]
-        return RealtimeToken(str(fields["token"]), float(fields["expires_in_s"]))
+        return RealtimeToken(_text(fields["token"]), float(fields["expires_in_s"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("agent_realtime_token", None) from exc
 
@@ -224,6 +223,12 @@ def chunks_json(chunks: Sequence[Chunk]) -> list[dict[str, object]]:
         {"s": chunk.stream.value, "o": chunk.byte_offset, "t": str(chunk.text, "utf-8")}
         for chunk in chunks
     ]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, not {type(value).__name__}")
+    return value
 
 
 def _unexpected(function: str, answer: object) -> Unavailable:

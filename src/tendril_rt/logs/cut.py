@@ -7,7 +7,14 @@ import re
 
 #: An escape that has not ended may be held back for at most this many bytes.
 _ESCAPE_REACH_BYTES = 64
-_WHOLE_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[^\[\]])")
+_WHOLE_ESCAPE = re.compile(
+    rb"\x1b(?:"
+    rb"\[[0-?]*[ -/]*[@-~]"  # CSI
+    rb"|[]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC, DCS, SOS, PM, APC, to their terminator
+    rb"|[ -/]+[0-~]"  # nF, such as ESC ( B
+    rb"|[^[\]PX^_ -/])"  # two bytes
+)
+_OPEN_STRING = re.compile(rb"\x1b[]PX^_][^\x07\x1b]*")
 
 
 def cut_at(pending: bytes | bytearray, limit: int) -> int:
@@ -51,7 +58,13 @@ def _before_split_character(pending: bytes | bytearray, end: int) -> int:
 
 
 def _before_split_escape(pending: bytes | bytearray, end: int) -> int:
-    start = pending.rfind(b"\x1b", max(0, end - _ESCAPE_REACH_BYTES), end)
-    if start == -1 or _WHOLE_ESCAPE.match(pending, start, end):
+    """Step back over an escape that *end* would split or that has not all arrived."""
+    reach = max(0, end - _ESCAPE_REACH_BYTES)
+    start = pending.rfind(b"\x1b", reach, end)
+    if start == -1:
         return end
-    return start
+    if start == end - 1:  # perhaps the first half of the terminator of a string
+        opened = pending.rfind(b"\x1b", reach, start)
+        if opened != -1 and _OPEN_STRING.fullmatch(pending, opened, start):
+            return opened
+    return end if _WHOLE_ESCAPE.match(pending, start, end) else start

@@ -19,8 +19,8 @@ from tendril_rt.runner import process
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,254}")
-_SCP_LIKE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?!:)[^\s]+")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_SCP_LIKE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?![:-])\S+")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _HARDENED = (
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.fsmonitor=false"),
@@ -114,13 +114,18 @@ def checked_repo(repo: str, *, allow_file: bool) -> str:
     :raises GitError: another transport, an option, or a local path that is not allowed
     """
     shown = without_credentials(repo)[:200]
-    scheme = urlsplit(repo).scheme if "://" in repo else ""
     if repo.startswith("-") or any(ord(c) <= 32 or ord(c) == 127 for c in repo):
         raise GitError(f"template_source.repo {shown!r} is not the address of a repository")
-    host = urlsplit(repo).hostname or "" if scheme in ("https", "ssh") else ""
-    if (host and not host.startswith("-")) or _SCP_LIKE.fullmatch(repo):
+    try:
+        parts = urlsplit(repo)
+        names = [parts.hostname or "-", parts.username or "git"]
+    except ValueError as exc:
+        raise GitError(f"template_source.repo {shown!r} is not a URL: {exc}") from exc
+    # A host or user that starts with - would be an option of the ssh client.
+    is_remote = parts.scheme in ("https", "ssh") and not any(n.startswith("-") for n in names)
+    if is_remote or _SCP_LIKE.fullmatch(repo):
         return repo
-    if scheme == "file":
+    if parts.scheme == "file":
         if allow_file:
             return repo
         raise GitError(
@@ -151,10 +156,14 @@ def without_credentials(text: str) -> str:
 
 
 def _root_module(into: Path, source: TemplateSource) -> Path:
-    root = (into / source.path).resolve()
+    try:
+        root = (into / source.path).resolve()
+        is_folder = root.is_dir()
+    except (OSError, ValueError) as exc:  # too long, or with a NUL
+        raise GitError(f"template_source.path {source.path[:100]!r} is no path: {exc}") from exc
     if not root.is_relative_to(into.resolve()):
         raise GitError(f"template_source.path {source.path!r} leads out of the repository")
-    if not root.is_dir():
+    if not is_folder:
         raise GitError(
             f"template_source.path {source.path!r} is no folder of "
             f"{without_credentials(source.repo)} at {source.version}"

@@ -1,0 +1,216 @@
+"""Settings: parsed whole, refused whole, and documented."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tendril_rt.errors import ConfigError
+from tendril_rt.settings import Settings, from_env, variable_of
+from tests.unit.render_settings import COMMAND, COMPONENTS, default_text, settings_page
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+CLUSTER = "1b4e28ba-2fa1-4d52-883f-0016d3cca427"
+REQUIRED = {
+    "TENDRIL_CLUSTER_ID": CLUSTER,
+    "TENDRIL_API_TOKEN": "tdr_token",
+    "SUPABASE_URL": "https://acme.supabase.co",
+    "SUPABASE_KEY": "anon.key",
+}
+FIELDS = [item for component in COMPONENTS for item in dataclasses.fields(component)]
+
+
+def parse(**environ: str) -> Settings:
+    return from_env(REQUIRED | environ)
+
+
+def problems(environ: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as refused:
+        from_env(environ)
+    return refused.value.problems
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def test_the_page_of_settings_says_what_the_code_does() -> None:
+    assert PAGE.read_text(encoding="utf-8") == settings_page(), f"run: {COMMAND}"
+
+
+def test_every_component_is_documented() -> None:
+    held = {item.type for item in dataclasses.fields(Settings)}
+    assert held == set(COMPONENTS)
+
+
+def test_no_variable_stands_for_two_settings() -> None:
+    names = [variable_of(item).name for item in FIELDS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)
+def test_every_variable_is_one_that_children_never_see(item: dataclasses.Field[object]) -> None:
+    assert variable_of(item).name.startswith(("TENDRIL_", "SUPABASE_"))
+
+
+@pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)
+def test_a_duration_says_its_unit_in_both_names(item: dataclasses.Field[object]) -> None:
+    if item.type is float:
+        assert item.name.endswith("_s")
+        assert variable_of(item).name.endswith("_S")
+        assert "seconds" in variable_of(item).doc
+
+
+@pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)
+def test_a_default_written_out_is_parsed_to_itself(item: dataclasses.Field[object]) -> None:
+    text = default_text(item)
+    if text:
+        assert variable_of(item).parse(text) == item.default
+
+
+@pytest.mark.parametrize("item", FIELDS, ids=lambda item: item.name)
+def test_a_secret_is_not_shown_by_repr(item: dataclasses.Field[object]) -> None:
+    assert item.repr is not variable_of(item).secret
+
+
+# --- parsing --------------------------------------------------------------------------------------
+
+
+def test_four_variables_are_enough() -> None:
+    settings = parse()
+    assert settings.control.cluster_id == CLUSTER
+    assert settings.control.api_token == "tdr_token"
+    assert settings.control.url == "https://acme.supabase.co"
+    assert settings.control.api_key == "anon.key"
+    assert settings.agent.capacity == 4
+    assert settings.runner.workspace_dir == Path("/tmp/tendril")
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    settings = parse(
+        TENDRIL_REQUEST_TIMEOUT_S="3",
+        TENDRIL_REALTIME="no",
+        TENDRIL_STATE_DIR="/state",
+        TENDRIL_CAPACITY="7",
+        TENDRIL_POLL_INTERVAL_S="0.5",
+        TENDRIL_HEARTBEAT_INTERVAL_S="11",
+        TENDRIL_GRACE_S="600",
+        TENDRIL_LOG_LEVEL="debug",
+        TENDRIL_LOG_FORMAT="json",
+        TENDRIL_WORKSPACE_DIR="/work-space",
+        TENDRIL_TERRAFORM="/opt/tofu",
+        TENDRIL_ALLOW_FILE_REPOS="1",
+        TENDRIL_REQUIRE_CONFIGURATION_HASH="YES",
+        TENDRIL_PASS_ENV="GITHUB_TOKEN, DD_*,,",
+        TENDRIL_GIT_TIMEOUT_S="60",
+    )
+    assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
+    assert dataclasses.astuple(settings.agent) == (
+        *(Path("/state"), 7, 0.5, 11.0, 600.0),
+        *("debug", "json"),
+    )
+    assert dataclasses.astuple(settings.runner) == (
+        *(Path("/work-space"), "/opt/tofu", True, True),
+        *(("GITHUB_TOKEN", "DD_*"), 60.0),
+    )
+
+
+def test_blanks_around_a_value_are_not_part_of_it_and_an_empty_one_is_absent() -> None:
+    settings = parse(TENDRIL_CAPACITY=" 2\n", TENDRIL_LOG_LEVEL="", SUPABASE_KEY="key\n")
+    assert settings.agent.capacity == 2
+    assert settings.agent.log_level == "info"
+    assert settings.control.api_key == "key"
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert parse(PATH="/bin", TENDRIL_FUTURE="x") == parse()
+
+
+def test_a_trailing_slash_of_the_url_is_dropped() -> None:
+    assert parse(SUPABASE_URL="http://127.0.0.1:8000/").control.url == "http://127.0.0.1:8000"
+
+
+def test_the_cluster_id_is_brought_into_its_usual_form() -> None:
+    assert parse(TENDRIL_CLUSTER_ID=CLUSTER.upper()).control.cluster_id == CLUSTER
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_every_missing_variable_is_listed_and_not_only_the_first() -> None:
+    listed = problems({})
+    assert len(listed) == len(REQUIRED)
+    for name in REQUIRED:
+        assert any(problem.startswith(f"{name} is not set: ") for problem in listed)
+
+
+def test_problems_of_all_components_are_listed_together() -> None:
+    listed = problems(
+        {"SUPABASE_URL": "nonsense", "TENDRIL_CAPACITY": "0", "TENDRIL_REALTIME": "maybe"}
+        | {"TENDRIL_ALLOW_FILE_REPOS": "2"}
+    )
+    assert [problem.partition(" ")[0] for problem in listed] == [
+        *("TENDRIL_CLUSTER_ID", "TENDRIL_API_TOKEN", "SUPABASE_URL", "SUPABASE_KEY"),
+        *("TENDRIL_REALTIME", "TENDRIL_CAPACITY", "TENDRIL_ALLOW_FILE_REPOS"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TENDRIL_CLUSTER_ID", "my-cluster"),
+        ("SUPABASE_URL", "acme.supabase.co"),
+        ("SUPABASE_URL", "ftp://acme.supabase.co"),
+        ("SUPABASE_URL", "https://"),
+        ("SUPABASE_URL", "https://[acme"),
+        ("TENDRIL_REQUEST_TIMEOUT_S", "0"),
+        ("TENDRIL_REQUEST_TIMEOUT_S", "-1"),
+        ("TENDRIL_REQUEST_TIMEOUT_S", "nan"),
+        ("TENDRIL_REQUEST_TIMEOUT_S", "inf"),
+        ("TENDRIL_REQUEST_TIMEOUT_S", "10s"),
+        ("TENDRIL_REALTIME", "on"),
+        ("TENDRIL_STATE_DIR", "state"),
+        ("TENDRIL_CAPACITY", "0"),
+        ("TENDRIL_CAPACITY", "1.5"),
+        ("TENDRIL_CAPACITY", "-1"),
+        ("TENDRIL_CAPACITY", "٣"),
+        ("TENDRIL_LOG_LEVEL", "verbose"),
+        ("TENDRIL_LOG_FORMAT", "xml"),
+        ("TENDRIL_WORKSPACE_DIR", "./here"),
+        ("TENDRIL_HEARTBEAT_INTERVAL_S", "41"),
+    ],
+)
+def test_an_illegal_value_is_the_one_problem_and_names_its_variable(name: str, value: str) -> None:
+    [problem] = problems(REQUIRED | {name: value})
+    assert problem.startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("name", ["TENDRIL_API_TOKEN", "SUPABASE_KEY"])
+@pytest.mark.parametrize("value", ["hunter22 x", "hunter22\nhunter22", "hunter22é", "hunter22\x00"])
+def test_a_damaged_secret_is_refused_without_being_shown(name: str, value: str) -> None:
+    [problem] = problems(REQUIRED | {name: value})
+    assert problem.startswith(f"{name} must be")
+    assert "hunter22" not in problem
+
+
+def test_secrets_are_not_in_the_repr_of_settings() -> None:
+    shown = repr(parse())
+    assert "tdr_token" not in shown
+    assert "anon.key" not in shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://acme.supabase.co/rest/v1",
+        "https://acme.supabase.co?apikey=x",
+        "https://acme.supabase.co:port",
+    ],
+)
+def test_a_url_that_is_more_than_the_base_is_refused(url: str) -> None:
+    [problem] = problems(REQUIRED | {"SUPABASE_URL": url})
+    assert problem.startswith("SUPABASE_URL ")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse().agent.capacity = 9  # type: ignore[misc]
