@@ -1,0 +1,13 @@
+"""Unit tests run with blocking calls forbidden in the event loop, as the agent must live."""
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[None]:
+    """A blocking call of ours inside the event loop fails the test."""
+    with blockbuster_ctx("tendril_rt"):
+        yield
