@@ -360,7 +360,7 @@ async def test_a_rewritten_address_cannot_start_another_transport(
 async def test_an_ext_transport_in_a_submodule_is_never_run(
     repository: Repository, home: Path, fetch: Fetcher, tmp_path: Path
 ) -> None:
-    _config(home, "[protocol]\n allow = always", "[submodule]\n recurse = true")
+    _config(home, "[protocol]\n allow = always", "[submodule]\n recurse = true\n active = .")
     url = f"ext::touch {tmp_path}/pwned"
     repository.write(".gitmodules", f'[submodule "sub"]\n path = sub\n url = {url}\n')
     commit = repository.git("rev-parse", "HEAD")

@@ -75,15 +75,13 @@ _COUNTS_SIGNALS = _python("""
     sys.exit(42)
 """)
 _PRINTS_WHEN_INTERRUPTED = _python("""
-    def interrupted(*_):
-        for stream in (sys.stdout, sys.stderr):
-            stream.write("x" * 999_999 + "\\n")
-            stream.flush()
-        note("all printed")
-        sys.exit(0)
-    signal.signal(signal.SIGINT, interrupted)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a handler may not print
     say("child", os.getpid())
-    while True: time.sleep(60)
+    signal.sigwait([signal.SIGINT])
+    for stream in (sys.stdout, sys.stderr):
+        stream.write("x" * 999_999 + "\\n")
+        stream.flush()
+    note("all printed")
 """)
 
 
@@ -149,6 +147,11 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(folder, output, anyio.Event())
 
 
+async def _all_gone(*pids: int) -> None:
+    """Wait for the processes' ends: a signal that was sent takes a moment to arrive."""
+    await until(lambda: not any(is_running(pid) for pid in pids))
+
+
 @pytest.mark.parametrize("code", [0, 1, 7, 255])
 async def test_the_exit_code_is_the_processs_own(bench: Bench, code: int) -> None:
     assert (await bench.run(["sh", "-c", f"exit {code}"])).exit_code == code
@@ -203,7 +206,7 @@ async def test_an_interrupt_reaches_the_whole_group(bench: Bench) -> None:
 
     assert sorted(bench.signals) == ["child", "grandchild"]
     assert results[0].exit_code == 3
-    assert not any(is_running(pid) for pid in pids)
+    await _all_gone(*pids)
 
 
 async def test_a_grandchild_that_ignores_the_interrupt_is_killed_after_the_grace(
@@ -224,7 +227,7 @@ async def test_a_grandchild_that_ignores_the_interrupt_is_killed_after_the_grace
     assert bench.signals == ["child"], "SIGINT came first"
     assert results[0].exit_code == -9
     assert _SHORT.grace_s <= took_s < _PROMPT_S
-    assert not any(is_running(pid) for pid in pids)
+    await _all_gone(*pids)
 
 
 async def test_without_kill_a_process_is_left_to_end_by_itself(
@@ -288,7 +291,7 @@ async def test_a_cancellation_stops_the_child_by_its_policy_and_goes_on(bench: B
         tasks.cancel_scope.cancel()
 
     assert sorted(bench.signals) == ["child", "grandchild"], "stopped, not killed"
-    assert not any(is_running(pid) for pid in pids)
+    await _all_gone(*pids)
     assert not went_on
 
 
@@ -299,7 +302,7 @@ async def test_a_cancellation_kills_a_stubborn_child_after_the_grace(bench: Benc
         tasks.cancel_scope.cancel()
 
     assert bench.signals == ["child"]
-    assert not any(is_running(pid) for pid in pids)
+    await _all_gone(*pids)
 
 
 async def test_a_cancellation_without_kill_waits_for_the_process_to_end(
@@ -324,7 +327,7 @@ async def test_a_cancellation_without_kill_waits_for_the_process_to_end(
 
     assert caller.cancelled_caught
     assert bench.signals == ["SIGINT"]
-    assert not is_running(pid)
+    await _all_gone(pid)
     assert not zombies()
 
 
@@ -369,7 +372,7 @@ async def test_a_cancelled_run_does_not_wait_for_a_stray_after_its_process_has_e
         caller.cancel()
         await until(lambda: _STILL_RUNNING in caplog.text)
         bench.finish()
-        await until(lambda: not is_running(child))
+        await _all_gone(child)
         with anyio.move_on_after(_PROMPT_S):
             await ended.wait()
         in_time = ended.is_set()
@@ -393,8 +396,7 @@ async def test_a_stray_that_holds_the_pipe_does_not_defer_the_end(
 async def test_a_stray_of_the_group_is_gone_when_the_process_has_ended(bench: Bench) -> None:
     await bench.run(["sh", "-c", "sleep 60 & echo stray $!"])
 
-    stray = await bench.pid_of("stray")
-    await until(lambda: not is_running(stray))
+    await _all_gone(await bench.pid_of("stray"))
 
 
 async def test_a_program_that_does_not_exist_is_named(bench: Bench) -> None:
@@ -440,7 +442,7 @@ async def test_capture_that_takes_too_long_is_killed_with_its_children(bench: Be
         await bench.capture(script, timeout_s=1.5)
 
     pids = [int(pid) for pid in (bench.folder / "pids").read_text().split()]
-    await until(lambda: not any(is_running(pid) for pid in pids))
+    await _all_gone(*pids)
 
 
 async def test_a_cancelled_capture_kills_the_group(bench: Bench) -> None:
@@ -451,7 +453,7 @@ async def test_a_cancelled_capture_kills_the_group(bench: Bench) -> None:
         tasks.cancel_scope.cancel()
 
     pids = [int(pid) for pid in (bench.folder / "pids").read_text().split()]
-    await until(lambda: not any(is_running(pid) for pid in pids))
+    await _all_gone(*pids)
 
 
 @_STRAYS
@@ -486,3 +488,33 @@ async def test_fifty_runs_leave_no_descriptor_and_no_zombie(bench: Bench) -> Non
 
     assert open_descriptors() == before
     await until(lambda: not zombies())
+
+
+class _FailingReader:
+    """Reads one line, then fails."""
+
+    stderr_tail = b""
+
+    def __init__(self) -> None:
+        self.pid = 0
+
+    async def drain(self, stdout: int, stderr: int) -> None:
+        await anyio.wait_readable(stdout)
+        self.pid = int(os.read(stdout, 100).split()[1])
+        raise OSError("the reader failed")
+
+
+async def test_a_reader_that_fails_stops_the_process_it_can_no_longer_read(tmp_path: Path) -> None:
+    reader = _FailingReader()
+    with anyio.fail_after(_PROMPT_S), pytest.raises(ExceptionGroup) as caught:
+        await process.run(
+            _FAMILY,
+            cwd=tmp_path,
+            env=_ENV,
+            output=reader,
+            policy=_PATIENT,
+            interrupt=anyio.Event(),
+        )
+    assert caught.group_contains(OSError, match="the reader failed")
+    assert not is_running(reader.pid)
+    assert (tmp_path / "signals").read_text().split() != []

@@ -149,6 +149,7 @@ class _File:
     """Output that goes to a file, both streams as they come."""
 
     path: Path
+    stderr_tail: bytes = b""
 
     async def drain(self, stdout: int, stderr: int) -> bytes:
         with self.path.open("ab", buffering=0) as file:
@@ -165,7 +166,7 @@ class _File:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(copy, stdout)
                 tasks.start_soon(copy, stderr)
-        return b""
+        return self.stderr_tail
 
 
 async def _online(user: Owner, cluster: Registration, folder: Path, ended: anyio.Event) -> None:

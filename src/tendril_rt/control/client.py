@@ -132,7 +132,7 @@ class ControlPlane:
 
         Source: update_provision_status, sql/migrations
         """
-        await self._rest.call(
+        answer = await self._rest.call(
             "update_provision_status",
             {
                 **self._who,
@@ -146,6 +146,7 @@ class ControlPlane:
                 "p_execution_metadata": metadata,
             },
         )
+        wire.check_reported(answer)
 
     async def realtime_token(self) -> RealtimeToken | None:
         """Return a token to listen with; None where the project has no shared JWT secret.

@@ -62,8 +62,13 @@ class Owner:
         answer = await self._rest.call(
             "register_cluster", {"p_name": name, "p_max_concurrency": max_concurrency}
         )
-        fields = cast("Mapping[str, str]", answer)
-        return Registration(ClusterId(fields["cluster_id"]), fields["token"])
+        try:
+            fields: Mapping[str, str] = dict(answer)  # type: ignore[call-overload]
+            return Registration(ClusterId(fields["cluster_id"]), fields["token"])
+        except (KeyError, TypeError, ValueError) as exc:
+            raise Unavailable(
+                "register_cluster answered something that is not ours: are the migrations applied?"
+            ) from exc
 
     async def create_provision(
         self,

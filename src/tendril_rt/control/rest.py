@@ -8,6 +8,7 @@ place (:func:`_error_of`), before the library can guess at the body.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import anyio
 import httpx
 import orjson
 from postgrest import AsyncPostgrestClient
@@ -23,8 +24,11 @@ _MAX_MESSAGE = 300
 class Rest:
     """A session with one set of credentials; see :func:`connect`."""
 
-    def __init__(self, session: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, session: httpx.AsyncClient, url: str, headers: Mapping[str, str], timeout_s: float
+    ) -> None:
         self._session = session
+        self._timeout_s = timeout_s  # for the whole answer; httpx's own are for each piece of it
         self._url = URL(f"{url}/rest/v1")
         self._client = AsyncPostgrestClient(
             str(self._url), headers=dict(headers), http_client=session, retry_enabled=False
@@ -43,17 +47,21 @@ class Rest:
         """
         query = {"select": ",".join(select)} if select else None
         try:
-            response = await self._session.post(
-                str(self._url / "rpc" / function),
-                params=query,
-                content=orjson.dumps(arguments),
-                headers={**self._client.headers, "content-type": "application/json"},
-            )
-        except httpx.TransportError as exc:
+            with anyio.fail_after(self._timeout_s):
+                response = await self._session.post(
+                    str(self._url / "rpc" / function),
+                    params=query,
+                    content=orjson.dumps(arguments),
+                    headers={**self._client.headers, "content-type": "application/json"},
+                )
+        except (httpx.RequestError, TimeoutError) as exc:
             raise _unreachable(self._url, exc) from exc
         if response.status_code == httpx.codes.NO_CONTENT:
             return None
-        return orjson.loads(response.content)
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as exc:
+            raise _not_json(self._url, exc) from exc
 
     async def rows(
         self,
@@ -83,9 +91,12 @@ class Rest:
         if limit is not None:
             query = query.limit(limit)
         try:
-            answer = await query.execute()
-        except httpx.TransportError as exc:
+            with anyio.fail_after(self._timeout_s):
+                answer = await query.execute()
+        except (httpx.RequestError, TimeoutError) as exc:
             raise _unreachable(self._url, exc) from exc
+        if not isinstance(answer.data, list):  # postgrest hands on what it cannot decode
+            raise _not_json(self._url, "not a list of rows")
         return [row for row in answer.data if isinstance(row, dict)]
 
 
@@ -105,14 +116,18 @@ async def connect(
         limits=httpx.Limits(max_connections=20, keepalive_expiry=_KEEPALIVE_S),
         event_hooks={"response": [_raise_unless_ours]},
     ) as session:
-        yield Rest(session, url, all_headers)
+        yield Rest(session, url, all_headers, timeout_s)
 
 
 async def _raise_unless_ours(response: httpx.Response) -> None:
     """Stop every answer that is not a success in JSON, before anyone takes it for one."""
     kind = response.headers.get("content-type", "")
     if response.is_success:
-        if response.status_code == httpx.codes.NO_CONTENT or kind.startswith("application/json"):
+        if response.status_code == httpx.codes.NO_CONTENT:
+            return
+        if kind.startswith("application/json"):
+            if not await response.aread():  # postgrest would make an empty table of it
+                raise _not_json(response.request.url, "an empty body")
             return
         raise Unavailable(
             f"{response.request.url.host} answered {response.status_code} with {kind or 'no type'} "
@@ -120,7 +135,7 @@ async def _raise_unless_ours(response: httpx.Response) -> None:
         )
     try:
         body = await response.aread()
-    except httpx.TransportError as exc:
+    except httpx.RequestError as exc:
         raise _unreachable(response.request.url, exc) from exc
     raise _error_of(response.status_code, body)
 
@@ -159,7 +174,14 @@ def _error_of(status: int, body: bytes) -> ControlPlaneError:
     return Rejected(said)
 
 
-def _unreachable(url: httpx.URL | URL, exc: httpx.TransportError) -> Unavailable:
+def _not_json(url: httpx.URL | URL, why: object) -> Unavailable:
+    return Unavailable(
+        f"{url.host} answered with broken JSON ({why}): is SUPABASE_URL the control plane, or does "
+        "a proxy stand in between?"
+    )
+
+
+def _unreachable(url: httpx.URL | URL, exc: httpx.RequestError | TimeoutError) -> Unavailable:
     return Unavailable(
         f"no answer from {url.host}: {type(exc).__name__}{f' ({exc})' if str(exc) else ''}. "
         "Check SUPABASE_URL, DNS, the proxy and the firewall (outbound HTTPS)"

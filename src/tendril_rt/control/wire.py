@@ -30,6 +30,7 @@ from tendril_rt.model import (
     ProvisionId,
     RealtimeToken,
     Snapshot,
+    Status,
     TemplateSource,
 )
 
@@ -204,6 +205,12 @@ def ack_of(answer: object) -> Ack:
         return Ack(int(fields["next_seq"]), fields["accepted"] is True, Cancel(fields["cancel"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("insert_provision_logs", answer) from exc
+
+
+def check_reported(answer: object) -> None:
+    """:raises Unavailable: the answer is not that of our report"""
+    if not isinstance(answer, dict) or answer.get("status") not in tuple(Status):
+        raise _unexpected("update_provision_status", answer)
 
 
 def realtime_token_of(answer: object) -> RealtimeToken | None:

@@ -45,7 +45,7 @@ class Reader:
         self._stderr_tail = bytearray()
 
     async def drain(self, stdout: int, stderr: int) -> bytes:
-        """Read both descriptors to their end; return the end of stderr, at most 4 KB.
+        """Read both descriptors to their end; return :attr:`stderr_tail`.
 
         Sets them to non-blocking, does not close them. Cancellation: what was read so far is
         spooled; what is still in the pipes is not read.
@@ -63,6 +63,11 @@ class Reader:
                     self._flush(self._clock())
             finally:
                 self._flush_all()
+        return self.stderr_tail
+
+    @property
+    def stderr_tail(self) -> bytes:
+        """The end of the stderr that was drained last, at most 4 KB."""
         return bytes(self._stderr_tail)
 
     async def _wait(self, descriptor: int) -> None:

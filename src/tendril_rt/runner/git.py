@@ -73,13 +73,17 @@ class Git:
 
     async def _resolve(self, cwd: Path, repo: str, version: str) -> str:
         """Return the full name of the tag or branch *version*, or *version* if it is a commit."""
-        listing = await self._git(cwd, "ls-remote", "--tags", "--heads", "--", repo, about=repo)
+        if _COMMIT.fullmatch(version):
+            return version  # also where a branch borrows its name
+        listing = await self._git(
+            cwd,
+            *("ls-remote", "--tags", "--heads", "--sort=version:refname", "--", repo),
+            about=repo,
+        )
         names = [line.split("\t", 1)[1] for line in listing.splitlines() if "\t" in line]
         for ref in (f"refs/tags/{version}", f"refs/heads/{version}"):
             if ref in names:
                 return ref
-        if _COMMIT.fullmatch(version):
-            return version
         tags = [n.removeprefix("refs/tags/") for n in names if n.startswith("refs/tags/")]
         known = [tag for tag in tags if not tag.endswith("^{}")][-5:]
         raise GitError(
@@ -159,7 +163,7 @@ def _root_module(into: Path, source: TemplateSource) -> Path:
     try:
         root = (into / source.path).resolve()
         is_folder = root.is_dir()
-    except (OSError, ValueError) as exc:  # too long, or with a NUL
+    except (OSError, RuntimeError, ValueError) as exc:  # too long, a link to itself, or with a NUL
         raise GitError(f"template_source.path {source.path[:100]!r} is no path: {exc}") from exc
     if not root.is_relative_to(into.resolve()):
         raise GitError(f"template_source.path {source.path!r} leads out of the repository")

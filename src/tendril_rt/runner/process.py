@@ -7,21 +7,27 @@ says so. Output is drained by a shielded reader until its end, since a child tha
 pipe never sees its signal.
 """
 
+import fcntl
 import logging
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+import termios
+from array import array
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import Process
 
 from tendril_rt.errors import StepError
 
+_LINGER_S = 1.0  # for a stray that holds the pipes after its process has ended
+_LINGER_STEP_S = 0.005
 _REAP_S = 5.0  # to reap after SIGKILL: uninterruptible I/O may take a moment
 _CAPTURE_LIMIT_BYTES = 1024 * 1024
 
@@ -56,8 +62,13 @@ class Finished:
 class Output(Protocol):
     """Reads a process's output."""
 
-    async def drain(self, stdout: int, stderr: int) -> bytes:
-        """Read both descriptors to their end; return the end of stderr."""
+    async def drain(self, stdout: int, stderr: int) -> object:
+        """Read both descriptors to their end. Cancellation keeps what was read."""
+
+    @property
+    def stderr_tail(self) -> bytes:
+        """The end of the stderr that was drained last."""
+        ...
 
 
 async def run(
@@ -78,28 +89,32 @@ async def run(
     :raises StepError: the program cannot be started
     """
     started_at = anyio.current_time()
-    tail = b""
-    async with _spawned(argv, cwd=cwd, env=env) as (process, stdout, stderr):
+    halt = anyio.Event()  # set once, by the interrupt or by a cancellation: there is one stop
+    async with (
+        _spawned(argv, cwd=cwd, env=env) as (process, stdout, stderr),
+        anyio.create_task_group() as tasks,
+    ):
 
-        async def drain() -> None:
-            nonlocal tail
-            # Ends at the end of both pipes, which kill_group() below guarantees.
-            with anyio.CancelScope(shield=True):
-                tail = await output.drain(stdout, stderr)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain)
+        async def watch() -> None:
             try:
-                await _wait(process, policy, interrupt)
-            except BaseException:
-                with anyio.move_on_after(policy.grace_s + _REAP_S, shield=True):
-                    await stop(process, policy)
-                raise
+                await interrupt.wait()
             finally:
-                if process.returncode is not None:
-                    kill_group(process)  # a stray that holds our pipe would defer its end
+                halt.set()
+
+        tasks.start_soon(watch)
+        with anyio.CancelScope(shield=True):
+            async with _reading(output.drain, stdout, stderr):
+                try:
+                    await _wait(process, policy, halt)
+                except BaseException:  # the reader failed: nobody will empty the pipes
+                    with anyio.move_on_after(policy.grace_s + _REAP_S, shield=True):
+                        await stop(process, policy)
+                    raise
+                kill_group(process)
+        tasks.cancel_scope.cancel()
+    await anyio.lowlevel.checkpoint_if_cancelled()
     assert process.returncode is not None  # noqa: S101 - _wait returns after the process's end
-    return Finished(process.returncode, anyio.current_time() - started_at, tail)
+    return Finished(process.returncode, anyio.current_time() - started_at, output.stderr_tail)
 
 
 async def capture(
@@ -112,12 +127,16 @@ async def capture(
     :raises StepError: it cannot be started, or is not done after *timeout_s* seconds
     """
     collected = {0: bytearray(), 1: bytearray()}
+
+    async def collect(stdout: int, stderr: int) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_collect, stdout, collected[0])
+            tasks.start_soon(_collect, stderr, collected[1])
+
     async with _spawned(argv, cwd=cwd, env=env) as (process, stdout, stderr):
         try:
             with anyio.fail_after(timeout_s):
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(_collect, stdout, collected[0])
-                    tasks.start_soon(_collect, stderr, collected[1])
+                async with _reading(collect, stdout, stderr):
                     await process.wait()
                     kill_group(process)
         except TimeoutError as exc:
@@ -168,6 +187,38 @@ async def _wait(process: Process, policy: StopPolicy, interrupt: anyio.Event) ->
         tasks.cancel_scope.cancel()
 
 
+@asynccontextmanager
+async def _reading(
+    read: Callable[[int, int], Awaitable[object]], stdout: int, stderr: int
+) -> AsyncIterator[None]:
+    """Read both pipes while the block runs a process to its end, and then to their end.
+
+    A stray in a session of its own may hold them for ever: then all that the process itself
+    wrote is read, and the reader is cancelled.
+    """
+    async with anyio.create_task_group() as tasks:
+        done = anyio.Event()
+
+        async def read_all() -> None:
+            await read(stdout, stderr)
+            done.set()
+
+        tasks.start_soon(read_all)
+        yield
+        with anyio.move_on_after(_LINGER_S):
+            await done.wait()
+        with anyio.move_on_after(10 * _LINGER_S):  # a stray may also go on to write
+            while _unread_bytes(stdout) or _unread_bytes(stderr):  # noqa: ASYNC110 - no event
+                await anyio.sleep(_LINGER_STEP_S)
+        tasks.cancel_scope.cancel()
+
+
+def _unread_bytes(descriptor: int) -> int:
+    count = array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
+
+
 async def _collect(descriptor: int, into: bytearray) -> None:
     os.set_blocking(descriptor, False)
     while True:
@@ -192,15 +243,16 @@ async def _spawned(
     err_read, err_write = os.pipe()
     try:
         try:
-            process = await anyio.open_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=out_write,
-                stderr=err_write,
-                cwd=cwd,
-                env=dict(env),
-                start_new_session=True,
-            )
+            with anyio.CancelScope(shield=True):  # asyncio would SIGKILL a child half started
+                process = await anyio.open_process(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out_write,
+                    stderr=err_write,
+                    cwd=cwd,
+                    env=dict(env),
+                    start_new_session=True,
+                )
         except OSError as exc:
             raise StepError(f"cannot start {argv[0]}: {exc.strerror or exc}") from exc
         finally:

@@ -22,8 +22,9 @@ from tendril_rt.runner import process
 from tendril_rt.runner.process import Output
 from tendril_rt.runner.steps import STOP_POLICIES, StepResult
 
-_BACKEND = re.compile(r"^\s*(backend\s+\"|cloud\s*\{)", re.MULTILINE)
+_BACKEND = re.compile(r"\b(?:backend|cloud)\b")
 _PLAN_FILE = "tendril.tfplan"
+_VARIABLES_FILE = "terraform.tfvars.json"
 _TAIL_LINES = 12
 _VERSION_TIMEOUT_S = 30.0
 
@@ -82,22 +83,33 @@ class Terraform:
         :raises StepError: a file cannot be written
         """
         try:
-            _write(self.root_module / "terraform.tfvars.json", snapshot.terraform_vars_json)
+            _write(self.root_module / _VARIABLES_FILE, snapshot.terraform_vars_json)
             if snapshot.backend_config:
                 lines = (f"{k} = {_hcl_string(v)}\n" for k, v in snapshot.backend_config.items())
                 _write(self._backend_file, "".join(lines))
-            if not self._has_backend():
-                _write(
-                    self.root_module / "tendril_override.tf.json", self._local_backend(stack_key)
-                )
+            shutil.rmtree(self.root_module / ".terraform", ignore_errors=True)
+            spare = self._may_have_backend()
+            _write(
+                self._spare_backend if spare else self._own_backend,
+                self._local_backend(stack_key),
+            )
         except OSError as exc:
             raise StepError(f"cannot write Terraform's inputs: {exc.strerror or exc}") from exc
 
     async def init(self) -> StepResult:
-        """:raises TerraformError: with the end of what Terraform said"""
+        """Initialise; with the agent's own backend where Terraform finds none in the template.
+
+        :raises TerraformError: with the end of what Terraform said
+        """
         backend = self._backend_file
         more = [f"-backend-config={backend}"] if backend.exists() else []
-        return await self._run("init", "init", ["-input=false", "-no-color", *more])
+        arguments = ["-input=false", "-no-color", *more]
+        result = await self._run("init", "init", arguments)
+        found = self.root_module / ".terraform" / "terraform.tfstate"  # names the backend
+        if self._spare_backend.exists() and not found.exists():
+            self._spare_backend.rename(self._own_backend)
+            result = await self._run("init", "init", arguments)
+        return result
 
     async def plan(self, operation: Operation) -> StepResult:
         """Make and save the plan that :meth:`apply` applies.
@@ -105,7 +117,9 @@ class Terraform:
         :raises TerraformError: with the end of what Terraform said
         """
         more = ["-destroy"] if operation is Operation.DESTROY else []
-        arguments = ["-input=false", "-no-color", f"-out={_PLAN_FILE}", *more]
+        # Named again on the command line, since a template's own *.auto.tfvars would win otherwise.
+        variables = f"-var-file={_VARIABLES_FILE}"
+        arguments = ["-input=false", "-no-color", f"-out={_PLAN_FILE}", variables, *more]
         return await self._run("plan", "plan", arguments)
 
     async def apply(self) -> StepResult:
@@ -138,12 +152,20 @@ class Terraform:
     def _backend_file(self) -> Path:
         return self.root_module / "tendril.backend.tfvars"
 
-    def _has_backend(self) -> bool:
-        files = [*self.root_module.glob("*.tf"), *self.root_module.glob("*.tofu")]
-        if any(_BACKEND.search(file.read_text(errors="replace")) for file in files):
-            return True
-        texts = (file.read_text(errors="replace") for file in self.root_module.glob("*.tf.json"))
-        return any('"backend"' in text for text in texts)
+    @property
+    def _own_backend(self) -> Path:
+        return self.root_module / "tendril_override.tf.json"
+
+    @property
+    def _spare_backend(self) -> Path:
+        """Not read by Terraform; becomes the override when init finds no backend."""
+        return self.root_module / "tendril.spare-backend.json"
+
+    def _may_have_backend(self) -> bool:
+        """False is certain; True may be a comment, a string or a block of that name."""
+        patterns = ("*.tf", "*.tf.json", "*.tofu", "*.tofu.json")
+        files = (file for pattern in patterns for file in self.root_module.glob(pattern))
+        return any(_BACKEND.search(file.read_text(errors="replace")) for file in files)
 
     def _local_backend(self, stack_key: str) -> str:
         folder = self.state_dir / hashlib.sha256(stack_key.encode()).hexdigest()[:32]
@@ -166,9 +188,12 @@ def _hcl_string(value: str) -> str:
 
 
 def _explain(step: str, done: process.Finished) -> str:
-    lines = done.stderr_tail.decode(errors="replace").strip().splitlines()
-    tail = "\n".join(line for line in lines if line.strip())
-    said = "\n".join(tail.splitlines()[-_TAIL_LINES:])
+    text = done.stderr_tail.decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    first = next((line for line in lines if "Error:" in line), None)
+    last = lines[-_TAIL_LINES:]
+    # A provisioner that talks much would push out Terraform's own line.
+    said = "\n".join(last if first is None or first in last else [first, "…", *last])
     how = f"exit code {done.exit_code}" if done.exit_code >= 0 else f"signal {-done.exit_code}"
     return f"terraform {step} failed ({how}) after {done.duration_s:.1f} s" + (
         f":\n{said}" if said else ""

@@ -55,9 +55,8 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
     root = base / provision_id
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(_lock_file(base, provision_id), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = _locked(_lock_file(base, provision_id))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if root.exists():
                 shutil.rmtree(root)
             root.mkdir(mode=0o700)
@@ -75,6 +74,26 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
             "the free space of TENDRIL_WORKSPACE_DIR"
         ) from exc
     return lock
+
+
+def _locked(path: Path) -> int:
+    """Return the lock's descriptor.
+
+    The holder before may have removed the file between our opening and our locking of it: then
+    what we locked is no longer what others would find, and we begin again.
+
+    :raises BlockingIOError: another process holds it
+    """
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
 
 
 def _remove(base: Path, provision_id: ProvisionId, lock: int) -> None:
