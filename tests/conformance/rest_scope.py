@@ -15,6 +15,26 @@ PAGE = _HERE.parents[1] / "docs" / "conformance.md"
 
 #: Answered with 501 on purpose, by reason.
 OUT_OF_SCOPE: Mapping[str, tuple[str, ...]] = {
+    "CSV: our clients ask for JSON": ("f_setof, Accept text/csv", "read: csv"),
+    "bodies that are not one JSON object: our clients send no others": (
+        "body: empty array",
+        "body: array of one object",
+        "body: text/plain",
+        "body: form",
+        "insert: bulk",
+        "insert: bulk with different keys",
+    ),
+    "filters beyond `eq neq gt gte lt lte in is`, paths into JSON: no client of ours asks": (
+        "read: like",
+        "read: ilike",
+        "read: or",
+        "read: json arrow",
+    ),
+    "the header Range: clients send `limit` and `offset`": (
+        "read: count exact with Range",
+        "read: Range beyond the end, count exact",
+        "read: Range beyond the end",
+    ),
     "embedded resources: no client of ours asks for a join": (
         "read: embed children",
         "read: embed parent",

@@ -108,7 +108,7 @@ async def running(
     :raises LocalError: no server found, folder in use, or it did not come up (with its log's end)
     """
     binaries = await anyio.to_thread.run_sync(find_bin_dir, bin_dir)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    await anyio.Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(folder / "lock", folder):
         password = await _initialised(folder, binaries)
         server = Server(port or _free_port(), password, binaries, folder / "postgres.log")

@@ -13,15 +13,16 @@ import anyio
 from aiohttp import web
 
 from tendril_rt.errors import LocalError
-from tendril_rt.local.gateway.plans import PREFIX
 from tendril_rt.local.gateway.realtime import Realtime
-from tendril_rt.local.gateway.rest import Rest
+from tendril_rt.local.gateway.rest import PREFIX, Rest
 
 _ABOUT = (
     "The embedded control plane of tendril-rt: a real Postgres behind the parts of PostgREST and "
     "Realtime that its clients use.\n"
     "For demos, development and tests; in production use Supabase.\n"
 )
+_NO_KEY = ("No API key found in request", "No `apikey` request header or url param was found.")
+_WRONG_KEY = ("Invalid API key", "Double check your Supabase `anon` or `service_role` API key.")
 _MAX_BODY_BYTES = 16 * 2**20
 _SHUTDOWN_S = 1.0  # for requests that are being answered
 
@@ -64,7 +65,7 @@ async def serving(config: GatewayConfig) -> AsyncIterator[str]:
         application = web.Application(client_max_size=_MAX_BODY_BYTES)
         application.on_response_prepare.append(_allow_browsers)
         application.router.add_get("/", _about)
-        application.router.add_get("/health", _healthy)
+        application.router.add_get("/health", _about)
         application.router.add_get("/realtime/v1/websocket", realtime.handle)
         application.router.add_route("*", PREFIX + "{tail:.*}", _keyed(config, rest.handle))
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
@@ -86,16 +87,9 @@ def _keyed(config: GatewayConfig, handle: _Handler) -> _Handler:
         if request.method == "OPTIONS":
             return web.Response(status=200)
         key = request.headers.get("apikey") or request.query.get("apikey")
-        if not key:
-            return _unkeyed(
-                "No API key found in request",
-                "No `apikey` request header or url param was found.",
-            )
         if key not in (config.anon_key, config.service_role_key):
-            return _unkeyed(
-                "Invalid API key",
-                "Double check your Supabase `anon` or `service_role` API key.",
-            )
+            message, hint = _WRONG_KEY if key else _NO_KEY
+            return web.json_response({"message": message, "hint": hint}, status=401)
         if "Authorization" not in request.headers:
             headers = request.headers.copy()
             headers["Authorization"] = f"Bearer {key}"
@@ -105,27 +99,18 @@ def _keyed(config: GatewayConfig, handle: _Handler) -> _Handler:
     return handle_keyed
 
 
-def _unkeyed(message: str, hint: str) -> web.Response:
-    return web.json_response({"message": message, "hint": hint}, status=401)
-
-
 async def _about(_: web.Request) -> web.Response:
     return web.Response(text=_ABOUT)
-
-
-async def _healthy(_: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})
 
 
 async def _allow_browsers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     headers["Access-Control-Allow-Origin"] = "*"
+    headers["Access-Control-Expose-Headers"] = "Content-Range, Content-Location, Location"
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "*")
         headers["Access-Control-Allow-Methods"] = "GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS"
         headers["Access-Control-Allow-Headers"] = asked
         headers["Access-Control-Max-Age"] = "3600"
-    else:
-        headers["Access-Control-Expose-Headers"] = "Content-Range, Content-Location, Location"
     if not getattr(response, "body", True):
         headers.popall("Content-Type", None)

@@ -1,96 +1,101 @@
 """One socket of Realtime: Phoenix channels, vsn 1.0.0, frame by frame as the real server answers.
 
-Owns the frames of a connection, its joined topics and the terms of their tokens. Must never touch
-the database: a ``Hub`` says who a token is and feeds the channels. A client that does not read is
-hung up on once its backlog is full, so it neither slows nor outgrows the others.
-Broadcast, presence and private channels are not offered: asking for one is answered with an error.
+Owns the frames of a connection, its channels and the terms of their tokens. Must never touch the
+database. A client that does not read is hung up on once its backlog is full, so it neither slows
+nor outgrows the others. What is not offered is refused by name.
 """
 
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import anyio
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from tendril_rt.aio.wakeup import Wakeup
-from tendril_rt.errors import TendrilError
-from tendril_rt.local.gateway.frames import Binding, Frame, JoinRefused, checked, not_offered
-from tendril_rt.local.gateway.subscriptions import Identity
+from tendril_rt.local.gateway.access import Binding, Identity, Refused, Subscription, identified
 
 _BACKLOG_BYTES = 8 * 2**20  # of frames that the client has not taken yet
 _CLOSE_S = 1.0
 
 
-class TokenRefused(TendrilError):
-    """A token is refused, in Realtime's words: ``str()`` is *message* and *since*.
+class _Config(BaseModel):
+    postgres_changes: list[Binding] = []
+    private: bool = False
+    presence: dict[str, object] | None = None
+    broadcast: dict[str, object] | None = None
 
-    :param title: what the answer to a join puts before it
-    """
+    def beyond_offer(self) -> str | None:
+        """Return the first thing asked for that the embedded control plane has not."""
+        broadcast = self.broadcast or {}
+        asked = {
+            "a private channel": self.private,
+            "presence": (self.presence or {}).get("enabled"),
+            "broadcast from the database": broadcast.get("replay")
+            or broadcast.get("replication_ready"),
+            "`select`": any("select" in one.as_sent() for one in self.postgres_changes),
+        }
+        return next((feature for feature, is_asked in asked.items() if is_asked), None)
 
-    code = "TOKEN_REFUSED"
 
-    def __init__(self, title: str, message: str, since: str = "") -> None:
-        super().__init__(message + since)
-        self.title = title
-        self.message = message
+class _Payload(BaseModel):
+    config: _Config = _Config()
+    access_token: str | None = None
 
 
-@dataclass(frozen=True)
-class Grant:
-    """A good token and whom it stands for; *expires_at* in Unix seconds."""
-
-    token: str = field(repr=False)
-    identity: Identity
-    expires_at: float
+class _Frame(BaseModel):
+    topic: str
+    event: str
+    payload: _Payload = _Payload()
+    ref: str | None = None
+    join_ref: str | None = None
 
 
 @dataclass(eq=False)
 class Channel:
-    """A joined topic. *term* is cancelled when the channel closes or another token takes over."""
+    """A joined topic under one token; *term* is cancelled when either ends."""
 
     socket: "Socket"
-    topic: str
-    join_ref: str | None
-    bindings: list[Binding]
-    grant: Grant
+    join: _Frame
+    token: str = field(repr=False)
+    identity: Identity
+    expires_at: float
+    subscriptions: list[Subscription] = field(default_factory=list)
     term: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
     def push(self, event: str, payload: object) -> None:
-        """Send a frame to the client; never blocks."""
-        self.socket.push(self.topic, event, payload)
+        """Send a frame, unless the channel is closed; never blocks."""
+        if not self.term.cancel_called:
+            self.socket.send(self.join.topic, event, payload)
 
     def tell(self, status: str, message: str, *, extension: str = "postgres_changes") -> None:
         """Send a ``system`` message."""
-        name = self.topic.removeprefix("realtime:")
+        name = self.join.topic.removeprefix("realtime:")
         told = {"message": message, "status": status, "extension": extension, "channel": name}
         self.push("system", told)
 
 
-class Hub(Protocol):
-    """What a socket needs of those who know tokens and the database."""
-
-    def grant(self, token: str) -> Grant:
-        """Check *token*, or raise ``TokenRefused``."""
-
-    async def keep_subscribed(self, channel: Channel) -> None:
-        """Feed *channel* under its present grant; return only if there is nothing to feed."""
-
-    def forget(self, channel: Channel) -> None:
-        """Feed *channel* no more, from now on."""
-
-
 class Socket:
-    """One client's connection."""
+    """One client's connection and its channels.
 
-    def __init__(self, hub: Hub, web_socket: web.WebSocketResponse, token: str) -> None:
-        self._hub = hub
+    :param feed: keeps a channel subscribed until it is cancelled; returns if it cannot
+    """
+
+    def __init__(
+        self,
+        web_socket: web.WebSocketResponse,
+        token: str,
+        jwt_secret: str,
+        feed: Callable[[Channel], Awaitable[None]],
+    ) -> None:
+        self.channels: dict[str, Channel] = {}
         self._web_socket = web_socket
         self._token = token
-        self._channels: dict[str, Channel] = {}
+        self._jwt_secret = jwt_secret
+        self._feed = feed
         self._tasks = anyio.create_task_group()
         self._close_code = WSCloseCode.OK
         self._backlog_bytes = 0
@@ -107,8 +112,6 @@ class Socket:
                         self._receive(message.data)
                 self._tasks.cancel_scope.cancel()
         finally:
-            for channel in self._channels.values():
-                self._hub.forget(channel)
             with anyio.move_on_after(2 * _CLOSE_S, shield=True):
                 await self._web_socket.close(code=self._close_code, drain=False)
 
@@ -117,7 +120,7 @@ class Socket:
         self._close_code = code
         self._tasks.cancel_scope.cancel()
 
-    def push(self, topic: str, event: str, payload: object, ref: str | None = None) -> None:
+    def send(self, topic: str, event: str, payload: object, ref: str | None = None) -> None:
         """Send a frame. Never blocks: a client too far behind is hung up on."""
         frame = orjson.dumps({"ref": ref, "event": event, "topic": topic, "payload": payload})
         self._backlog_bytes += len(frame)
@@ -139,70 +142,72 @@ class Socket:
 
     def _receive(self, text: str) -> None:
         try:
-            frame = Frame.model_validate_json(text)
+            frame = _Frame.model_validate_json(text)
         except ValidationError:
             self.hang_up(WSCloseCode.INVALID_TEXT)
             return
-        channel = self._channels.get(frame.topic)
+        try:
+            self._act(frame, self.channels.get(frame.topic))
+        except Refused as exc:
+            self._reply(frame, {"reason": str(exc)}, status="error")
+
+    def _act(self, frame: _Frame, channel: Channel | None) -> None:
         match frame.event:
             case "heartbeat" if frame.topic == "phoenix":
-                self._reply(frame)
+                self._reply(frame, {})
             case "phx_join" if frame.topic.startswith("realtime:"):
                 self._join(frame, channel)
             case "phx_leave":
-                self._reply(frame)
+                self._reply(frame, {})
                 self._close(channel)
             case _ if channel is None:
-                self._reply(frame, refusal="unmatched topic")
+                raise Refused("unmatched topic")
             case "access_token":
-                self._renew(channel, frame.payload.get("access_token"))
+                self._renew(channel, frame.payload.access_token or channel.token)
             case "broadcast" | "presence":
-                self._reply(frame, refusal=not_offered(frame.event))
+                raise _not_offered(frame.event)
 
-    def _reply(self, frame: Frame, response: object = None, *, refusal: str | None = None) -> None:
-        status = "ok" if refusal is None else "error"
-        answer = response or {} if refusal is None else {"reason": refusal}
-        payload = {"status": status, "response": answer}
-        self.push(frame.topic, "phx_reply", payload, frame.ref)
+    def _reply(self, frame: _Frame, response: object, *, status: str = "ok") -> None:
+        answer = {"status": status, "response": response}
+        self.send(frame.topic, "phx_reply", answer, frame.ref)
 
-    def _join(self, frame: Frame, joined: Channel | None) -> None:
-        try:
-            join = checked(frame)
-            grant = self._hub.grant(join.access_token or self._token)
-        except JoinRefused as exc:
-            self._reply(frame, refusal=str(exc))
-        except TokenRefused as exc:
-            self._reply(frame, refusal=f"{exc.title}: {exc}")
-        else:
-            bindings = join.config.postgres_changes
-            echo = [{"id": binding.id, **binding.as_sent()} for binding in bindings]
-            self._reply(frame, {"postgres_changes": echo})
-            self._close(joined)
-            channel = Channel(self, frame.topic, frame.join_ref, bindings, grant)
-            self._channels[frame.topic] = channel
-            self._tasks.start_soon(self._serve_term, channel, channel.term)
+    def _join(self, frame: _Frame, joined: Channel | None) -> None:
+        if frame.topic == "realtime:":
+            raise Refused("TopicNameRequired: You must provide a topic name")
+        config = frame.payload.config
+        if (feature := config.beyond_offer()) is not None:
+            raise _not_offered(feature)
+        token = frame.payload.access_token or self._token
+        channel = Channel(self, frame, token, *identified(token, self._jwt_secret))
+        asked = enumerate(config.postgres_changes, 1)
+        echo = [{**binding.as_sent(), "id": number} for number, binding in asked]
+        self._reply(frame, {"postgres_changes": echo})
+        self._close(joined)
+        self._open(channel)
 
-    def _renew(self, channel: Channel, token: object) -> None:
-        if not isinstance(token, str) or token == channel.grant.token:
+    def _renew(self, channel: Channel, token: str) -> None:
+        if token == channel.token:
             return
         try:
-            channel.grant = self._hub.grant(token)
-        except TokenRefused as exc:
-            is_forged = exc.title == "JwtSignatureError"
-            self._shut(channel, ":signature_error" if is_forged else str(exc))
+            renewed = Channel(self, channel.join, token, *identified(token, self._jwt_secret))
+        except Refused as exc:
+            title, _, words = str(exc).partition(": ")
+            self._shut(channel, ":signature_error" if title == "JwtSignatureError" else words)
         else:
             channel.term.cancel()
-            channel.term = anyio.CancelScope()
-            self._tasks.start_soon(self._serve_term, channel, channel.term)
+            self._open(renewed)
 
-    async def _serve_term(self, channel: Channel, term: anyio.CancelScope) -> None:
+    def _open(self, channel: Channel) -> None:
+        self.channels[channel.join.topic] = channel
+        self._tasks.start_soon(self._serve_term, channel)
+
+    async def _serve_term(self, channel: Channel) -> None:
         """Feed *channel* until its token expires."""
-        with term:
-            with anyio.move_on_after(channel.grant.expires_at - time.time()):
-                await self._hub.keep_subscribed(channel)
+        with channel.term:
+            with anyio.move_on_after(channel.expires_at - time.time()):
+                await self._feed(channel)
                 await anyio.sleep_forever()
-            late_s = int(time.time() - channel.grant.expires_at)
-            self._shut(channel, f"Token has expired {late_s} seconds ago")
+            self._shut(channel, "Token has expired 0 seconds ago")
 
     def _shut(self, channel: Channel, why: str) -> None:
         channel.tell("error", why, extension="system")
@@ -210,7 +215,10 @@ class Socket:
 
     def _close(self, channel: Channel | None) -> None:
         if channel is not None:
-            del self._channels[channel.topic]
-            self._hub.forget(channel)
             channel.term.cancel()
-            self.push(channel.topic, "phx_close", {}, channel.join_ref)
+            del self.channels[channel.join.topic]
+            self.send(channel.join.topic, "phx_close", {}, channel.join.join_ref)
+
+
+def _not_offered(feature: str) -> Refused:
+    return Refused(f"NotOffered: {feature} is not offered by the embedded control plane")

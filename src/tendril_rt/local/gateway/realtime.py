@@ -1,48 +1,43 @@
 """Realtime: ``postgres_changes`` over websockets, fed by one replication stream.
 
-Owns that stream and the list of who listens to what; sockets speak in ``phoenix.py``, and
-``access.py`` asks Postgres who may see a row. Must never log a token. Survives restarts of
-Postgres: channels stay joined, and each "Subscribed to PostgreSQL" means that whatever commits from
-now on is delivered until the stream is lost; once another runs it is said again, as by the real
-server.
+Owns that stream and the sockets, which speak in ``phoenix.py``; ``access.py`` asks Postgres who may
+see a row. Must never log a token. Survives restarts of Postgres: channels stay joined, and each
+"Subscribed to PostgreSQL" means that whatever commits from now on is delivered until the stream is
+lost; once another runs it is said again, as by the real server.
 """
 
 import logging
+import re
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
-import anyio.lowlevel
 import orjson
 import psycopg
 from aiohttp import WSCloseCode, web
 
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.local.gateway import tokens
-from tendril_rt.local.gateway.access import PUBLICATION, Access, connected
-from tendril_rt.local.gateway.phoenix import Channel, Grant, Socket, TokenRefused
-from tendril_rt.local.gateway.replication import Change, Stream, streaming
-from tendril_rt.local.gateway.subscriptions import Identity, Subscription, SubscriptionRefused
+from tendril_rt.local.gateway.access import Access, Identity, Refused, connected, identified
+from tendril_rt.local.gateway.phoenix import Channel, Socket
+from tendril_rt.local.gateway.replication import Change, streaming
 
-_VERSION = "1.0.0"  # of Phoenix' frames
+_PUBLICATION = "supabase_realtime"
 _PING_S = 30.0
 _CLOSE_S = 1.0
 _RETRY_S = 0.1
 _RETRY_MAX_S = 2.0
-_ADMISSIONS = 4  # connections that admit subscriptions at one time
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Session:
-    """The life of one replication stream."""
+class _Stream:
+    """The life of one replication stream; *access* is there once it has started."""
 
-    started: anyio.Event = field(default_factory=anyio.Event)
-    ended: anyio.Event = field(default_factory=anyio.Event)
+    def __init__(self) -> None:
+        self.access: Access
+        self.started = anyio.Event()
+        self.ended = anyio.Event()
 
 
 class Realtime:
@@ -52,10 +47,8 @@ class Realtime:
         self._admin_url = admin_url
         self._jwt_secret = jwt_secret
         self._poll_interval_s = poll_interval_s
-        self._session = _Session()
-        self._admissions = anyio.Semaphore(_ADMISSIONS)
+        self._stream = _Stream()
         self._sockets: set[Socket] = set()
-        self._audience: dict[Channel, list[Subscription]] = {}
 
     @classmethod
     @asynccontextmanager
@@ -86,20 +79,17 @@ class Realtime:
         """Serve one client until either side hangs up."""
         token = request.query.get("apikey", request.headers.get("x-api-key"))
         if token is None:
-            return _refused("API key is missing")
-        if (version := request.query.get("vsn", _VERSION)) != _VERSION:
-            return _refused(f"vsn {version} is not offered, use {_VERSION}", status=400)
+            return _unauthorized("API key is missing")
         try:
-            self.grant(token)
-        except TokenRefused as exc:
-            return _refused(exc.message)
+            identified(token, self._jwt_secret)
+        except Refused as exc:
+            return _unauthorized(re.sub(r"^\w+: | \d+ seconds ago$", "", str(exc)))
         web_socket = web.WebSocketResponse(timeout=_CLOSE_S, heartbeat=_PING_S, compress=False)
         if not web_socket.can_prepare(request):
-            return web.Response(
-                status=400, text="'connection' header must contain 'upgrade', got []"
-            )
+            words = "'connection' header must contain 'upgrade', got []"
+            return web.Response(status=400, text=words)
         await web_socket.prepare(request)
-        socket = Socket(self, web_socket, token)
+        socket = Socket(web_socket, token, self._jwt_secret, self._feed)
         self._sockets.add(socket)
         try:
             await socket.serve()
@@ -114,116 +104,75 @@ class Realtime:
         for socket in self._sockets:
             socket.hang_up(WSCloseCode.GOING_AWAY)
 
-    def grant(self, token: str) -> Grant:
-        """Return what *token* gives.
-
-        :raises TokenRefused: with Realtime's words
-        """
-        try:
-            claims = tokens.verify(token, self._jwt_secret, skew_s=0.0)
-        except tokens.TokenError as exc:
-            raise _refusal(exc) from exc
-        role, expires_at = claims.get("role"), claims.get("exp")
-        if not isinstance(role, str) or not isinstance(expires_at, int | float):
-            raise TokenRefused("InvalidJWTToken", "Fields `role` and `exp` are required in JWT")
-        return Grant(token, Identity(role, orjson.dumps(claims).decode()), expires_at)
-
-    async def keep_subscribed(self, channel: Channel) -> None:
-        """Feed *channel* under its present grant, through every loss of the stream."""
-        while channel.bindings:
-            session = self._session
-            await session.started.wait()
+    async def _feed(self, channel: Channel) -> None:
+        """Keep *channel* subscribed through every loss of the stream; return if it cannot be."""
+        bindings = channel.join.payload.config.postgres_changes
+        while bindings:
+            stream = self._stream
+            await stream.started.wait()
             try:
-                subscriptions = await self._admitted(channel)
-            except SubscriptionRefused as exc:
-                self.forget(channel)
+                with anyio.CancelScope(shield=True):  # a statement is bounded, and others go on
+                    role = channel.identity.role
+                    admitted = [await stream.access.admit(binding, role) for binding in bindings]
+            except Refused as exc:
                 channel.tell("error", str(exc))
                 return
             except psycopg.Error:
                 await anyio.sleep(_RETRY_S)  # Postgres goes down: the stream will notice too
                 continue
-            await (
-                anyio.lowlevel.checkpoint_if_cancelled()
-            )  # the channel may have been left just now
-            if not session.ended.is_set():
-                self._audience[channel] = subscriptions
+            if not stream.ended.is_set():
+                channel.subscriptions = admitted
                 channel.tell("ok", "Subscribed to PostgreSQL")
-                await session.ended.wait()
-
-    def forget(self, channel: Channel) -> None:
-        """Feed *channel* no more."""
-        self._audience.pop(channel, None)
-
-    async def _admitted(self, channel: Channel) -> list[Subscription]:
-        identity = channel.grant.identity
-        targets = [(binding.id, binding.target()) for binding in channel.bindings]
-        async with self._admissions, connected(self._admin_url) as postgres:
-            return [
-                Subscription(number, target, await postgres.admit(target, identity), identity)
-                for number, target in targets
-            ]
+                await stream.ended.wait()
 
     async def _follow(self) -> None:
         backoff = Backoff(_RETRY_S, _RETRY_MAX_S, floor_s=_RETRY_S / 2)
         while True:
+            stream = self._stream
             try:
                 async with (
-                    connected(self._admin_url) as postgres,
-                    streaming(self._admin_url, PUBLICATION) as stream,
+                    connected(self._admin_url) as stream.access,
+                    streaming(self._admin_url, _PUBLICATION) as changes,
                 ):
-                    await self._feed(stream, postgres, backoff)
+                    stream.started.set()
+                    while True:
+                        await self._deliver(await changes.next(), stream.access)
+                        backoff.reset()
             except psycopg.Error as exc:
                 _log.warning("no replication stream, trying again: %s", str(exc).strip())
+            if stream.started.is_set():
+                stream.ended.set()
+                self._stream = _Stream()
             await anyio.sleep(backoff.next_s())
 
-    async def _feed(self, stream: Stream, postgres: Access, backoff: Backoff) -> None:
-        """Deliver what *stream* brings until it is lost."""
-        self._session.started.set()
-        try:
-            while True:
-                await self._deliver(await stream.next(), postgres)
-                backoff.reset()
-        finally:
-            self._session.ended.set()
-            self._session = _Session()
-
-    async def _deliver(self, change: Change, postgres: Access) -> None:
-        """Send *change* to those who may see it and asked for it."""
-        listening = {
-            subscription: channel
-            for channel, subscriptions in self._audience.items()
-            for subscription in subscriptions
-            if subscription.covers(change)
-        }
+    async def _deliver(self, change: Change, access: Access) -> None:
+        """Send *change* to those who asked for it and may see it; each identity is asked once."""
+        listening = [
+            channel
+            for socket in self._sockets
+            for channel in socket.channels.values()
+            if any(one.covers(change) for one in channel.subscriptions)
+        ]
         if not listening:
             return
-        await self._hold(change)
-        for data, receivers in await postgres.deliveries(change, listening):
-            ids: dict[Channel, list[int]] = defaultdict(list)
-            for subscription in receivers:
-                ids[listening[subscription]].append(subscription.id)
-            for channel, of_channel in ids.items():
-                if channel in self._audience:  # it may have left while Postgres was asked
-                    payload = {"data": orjson.Fragment(data), "ids": of_channel}
-                    channel.push("postgres_changes", payload)
-
-    async def _hold(self, change: Change) -> None:
         if self._poll_interval_s > 0:
             committed_at = change.committed_at.timestamp()
             tick_at = committed_at + self._poll_interval_s - committed_at % self._poll_interval_s
             await anyio.sleep(max(0.0, tick_at - time.time()))
+        rows = await access.rows(change)
+        events: dict[Identity, bytes | None] = {}
+        for channel in listening if rows else []:
+            ids = [
+                number
+                for number, one in enumerate(channel.subscriptions, 1)
+                if one.covers(change) and one.fits(rows)
+            ]
+            if ids and channel.identity not in events:
+                events[channel.identity] = await access.event(change, rows, channel.identity)
+            if ids and (event := events[channel.identity]) is not None:
+                channel.push("postgres_changes", {"data": orjson.Fragment(event), "ids": ids})
 
 
-def _refused(error: str, *, status: int = 401) -> web.Response:
+def _unauthorized(error: str) -> web.Response:
     body = orjson.dumps({"error": error})
-    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
-
-
-def _refusal(error: tokens.TokenError) -> TokenRefused:
-    if error.reason is tokens.Reason.BAD_SIGNATURE:
-        return TokenRefused("JwtSignatureError", "Failed to validate JWT signature")
-    if error.reason is tokens.Reason.EXPIRED and error.claims is not None:
-        expires_at = error.claims["exp"]
-        late_s = int(time.time() - expires_at) if isinstance(expires_at, int | float) else 0
-        return TokenRefused("InvalidJWTToken", "Token has expired", f" {late_s} seconds ago")
-    return TokenRefused("MalformedJWT", "The token provided is not a valid JWT")
+    return web.Response(body=body, status=401, content_type="application/json", charset="utf-8")

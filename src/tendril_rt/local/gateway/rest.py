@@ -1,170 +1,269 @@
 """PostgREST's part of the gateway: a request is one transaction under the caller's role and claims.
 
-Owns the pool of connections as ``authenticator``. Settings live and die with the transaction; the
-answer begins only when it has ended. Must never interpret what a function returns or raises, beyond
-the HTTP status. While the database is away it answers 503, and recovers by itself.
+Owns the connections as ``authenticator``. Postgres itself says what the URL means (rest_query.sql)
+and which table or function that is (rest_table.sql, rest_function.sql), and it writes the answer
+(rest_respond.sql): no cache of the schema can be stale, and no number is ever Python's. Must never
+interpret what a function returns or raises, beyond the HTTP status. While the database is away it
+answers 503, and recovers by itself.
 """
 
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
+import anyio
 import orjson
 import psycopg
 from aiohttp import web
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg.pq import TransactionStatus
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Composed
 
 from tendril_rt import resources
+from tendril_rt.errors import LocalError
 from tendril_rt.local.gateway import tokens
-from tendril_rt.local.gateway.catalog import SchemaCache
-from tendril_rt.local.gateway.plans import OBJECT, PREFIX, Plan, plan
-from tendril_rt.local.gateway.refusals import Refused, from_postgres, from_token
+from tendril_rt.local.gateway.refusals import Refused, from_postgres, from_token, not_offered
+
+PREFIX = "/rest/v1/"
 
 _ANONYMOUS = "anon"
-_POOL_WAIT_S = 10.0
-_CONNECTION = {"prepare_threshold": None, "connect_timeout": 5}  # no two statements are the same
+_MAX_CONNECTIONS = 10
+_CONNECT_S = 5
+_METHODS = ("GET", "HEAD", "POST")
+_JSON, _OBJECT = "application/json", "application/vnd.pgrst.object+json"
+_TYPES = {"*/*": _JSON, "application/*": _JSON, _JSON: _JSON, _OBJECT: _OBJECT}
+_TYPES_NOT_OFFERED = re.compile(r"text/csv|geo\+json|vnd\.pgrst\.plan|nulls=stripped")
+_PREFERENCE = re.compile(r"return=(minimal|representation)|count=exact|handling=(strict|lenient)")
+_PREFERENCE_NOT_OFFERED = re.compile(r"(return|count|missing|resolution|tx|max-affected|timezone)=")
 
 
 @dataclass(frozen=True)
-class _Outcome:
-    """The one row that every statement returns: sql/embedded/rest_respond.sql."""
+class _Row:
+    """The one row that each statement returns, as far as it has these columns.
 
-    total: int | None
-    rows: int
-    body: str
-    status: str | None
-    headers: str | None
+    :param refused: why there is no answer
+    :param fragments: the pieces of rest_respond.sql, as SQL
+    :param arguments: what the URL gives a function
+    :param timeout: of the function, else the role's holds
+    """
+
+    refused: Mapping[str, str] | None = None
+    fragments: dict[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    has_body: bool = True
+    is_read_only: bool = False
+    timeout: str | None = None
+    body: str = ""
+    status: str = ""
+    content_range: str = ""
+    headers: str = ""
 
 
 class Rest:
     """Answers the requests below ``/rest/v1/``."""
 
-    def __init__(self, pool: AsyncConnectionPool, schema: SchemaCache, jwt_secret: str) -> None:
-        self._pool = pool
-        self._schema = schema
+    def __init__(self, url: str, jwt_secret: str) -> None:
+        self._url = url
         self._jwt_secret = jwt_secret
+        self._slots = anyio.Semaphore(_MAX_CONNECTIONS)
+        self._idle: list[psycopg.AsyncConnection[_Row]] = []
 
     @classmethod
     @asynccontextmanager
     async def running(cls, url: str, jwt_secret: str) -> AsyncIterator[Self]:
-        """Keep the pool and the schema cache until the block ends.
+        """Keep connections until the block ends.
 
         :param url: libpq URL of role ``authenticator``
+        :raises LocalError: the database cannot be reached
         """
-        pool = AsyncConnectionPool(
-            url, min_size=1, max_size=10, open=False, kwargs=_CONNECTION, timeout=_POOL_WAIT_S
-        )
-        async with pool, SchemaCache.following(url) as schema:
-            yield cls(pool, schema, jwt_secret)
+        rest = cls(url, jwt_secret)
+        try:
+            rest._idle.append(await rest._connect())
+        except Refused as exc:
+            raise LocalError(f"the gateway cannot reach its database: {exc.__cause__}") from exc
+        try:
+            yield rest
+        finally:
+            with anyio.move_on_after(_CONNECT_S, shield=True):
+                await rest._hang_up()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer *request*; a refusal is an answer too."""
+        role = _ANONYMOUS
         try:
             claims = self._claims(request.headers.get("Authorization", ""))
-            planned = await plan(request, self._schema.catalog)
-            return _answer(planned, await self._run(request, claims, planned))
+            role = str(claims.get("role", role))
+            parameters = await _parameters(request)
+            parameters |= {"role": role, "claims": json.dumps({"role": role, **claims})}
+            async with self._transaction() as connection:
+                return await _answer(connection, parameters)
         except Refused as refused:
-            return refused.response()
+            return refused.response
+        except psycopg.Error as exc:
+            return from_postgres(exc, is_anonymous=role == _ANONYMOUS).response
 
     def _claims(self, authorization: str) -> tokens.Claims:
-        """Return the caller's claims, always with a role."""
         scheme, _, token = authorization.partition(" ")
-        claims: tokens.Claims = {}
-        if scheme.lower() == "bearer":
-            try:
-                claims = tokens.verify(token.strip(), self._jwt_secret)
-            except tokens.TokenError as exc:
-                raise from_token(exc) from exc
-        return {"role": _ANONYMOUS, **claims}
-
-    async def _run(self, request: web.Request, claims: tokens.Claims, planned: Plan) -> _Outcome:
-        connection: psycopg.AsyncConnection | None = None
-        failure: psycopg.Error | PoolTimeout
+        if scheme.lower() != "bearer":
+            return {}
         try:
-            async with self._pool.connection() as connection:
-                await self._impersonate(connection, request, claims, planned)
-                cursor = await connection.execute(planned.statement)
-                [row] = await cursor.fetchall()
-                outcome = _Outcome(*row)
-                if planned.media_type == OBJECT and not planned.is_single and outcome.rows != 1:
-                    message = "Cannot coerce the result to a single JSON object"
-                    details = f"The result contains {outcome.rows} rows"
-                    raise Refused(406, "PGRST116", message, details)  # and so rolled back
-                return outcome
-        except (psycopg.Error, PoolTimeout) as exc:
-            failure = exc
-        if connection is not None and connection.closed:
-            self._schema.forget()
-            await self._pool.check()  # else every idle connection would fail somebody
-        raise from_postgres(failure, is_anonymous=claims["role"] == _ANONYMOUS) from failure
+            return tokens.verify(token.strip(), self._jwt_secret)
+        except tokens.TokenError as exc:
+            raise from_token(exc) from exc
 
-    async def _impersonate(
-        self,
-        connection: psycopg.AsyncConnection,
-        request: web.Request,
-        claims: tokens.Claims,
-        planned: Plan,
-    ) -> None:
-        role = str(claims["role"])
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        for name in ("apikey", "cookie"):  # the front door's, and a setting of its own
-            headers.pop(name, None)
-        settings = [
-            ("transaction_read_only", "on" if planned.is_read_only else "off"),
-            ("search_path", '"public"'),
-            *self._schema.catalog.roles.get(role, ()),
-            ("role", role),
-            ("request.jwt.claims", orjson.dumps(claims).decode()),
-            ("request.method", request.method),
-            ("request.path", "/" + request.raw_path.partition("?")[0].removeprefix(PREFIX)),
-            ("request.headers", json.dumps(headers)),
-            ("request.cookies", json.dumps(dict(request.cookies))),
-            *planned.settings,
-        ]
-        statement = resources.read("embedded/rest_settings.sql").encode()
-        await connection.execute(
-            statement, [list(column) for column in zip(*settings, strict=True)]
-        )
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[psycopg.AsyncConnection[_Row]]:
+        """Lend a connection for one transaction."""
+        async with self._slots:
+            if any(c.info.transaction_status != TransactionStatus.IDLE for c in self._idle):
+                await self._hang_up()  # one broke: each of the others would fail somebody
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                async with connection.transaction():
+                    yield connection
+            finally:
+                self._idle.append(connection)
+
+    async def _connect(self) -> psycopg.AsyncConnection[_Row]:
+        try:
+            return await psycopg.AsyncConnection.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=_CONNECT_S,
+                row_factory=class_row(_Row),
+            )
+        except psycopg.OperationalError as exc:
+            message = "Could not query the database for the schema cache. Retrying."
+            raise Refused(503, "PGRST002", message) from exc
+
+    async def _hang_up(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
 
 
-def _answer(planned: Plan, outcome: _Outcome) -> web.Response:
-    status, reason, body = planned.status, None, outcome.body.encode()
-    first, last = planned.offset, planned.offset + outcome.rows - 1
-    total = outcome.total
-    if status == 201:
-        first, last = 1, 0  # PostgREST names no rows of an insert
-    elif status == 200 and total is not None and first > total:
-        status, reason = 416, "Requested Range Not Satisfiable"
-        details = f"An offset of {first} was requested, but there are only {total} rows."
-        body = Refused(status, "PGRST103", "Requested range not satisfiable", details).body()
-    elif status == 200 and total is not None and outcome.rows < total:
-        status = 206
-    rows = f"{first}-{last}" if first <= last and total != 0 else "*"
-    headers = {"Content-Range": f"{rows}/{'*' if total is None else total}"}
-    if planned.media_type is None:
-        body = b""
-    else:
-        headers["Content-Type"] = f"{planned.media_type}; charset=utf-8"
-    if outcome.status is not None:
-        status, reason = _asked_status(outcome.status), None
-    headers |= _asked_headers(outcome.headers or "[]")
-    return web.Response(body=body, status=status, reason=reason, headers=headers)
+async def _parameters(request: web.Request) -> dict[str, object]:
+    """Return what *request* says, for the statements.
+
+    :raises Refused: not understood, or not offered here
+    """
+    path, method = request.match_info["tail"], request.method
+    *folder, name = path.split("/")
+    if folder not in ([], ["rpc"]):
+        raise Refused(404, "PGRST125", "Invalid path specified in request URL")
+    if folder and method not in _METHODS:
+        raise Refused(405, "PGRST101", f"Cannot use the {method} method on RPC")
+    if not name or method not in _METHODS:
+        raise not_offered(f"{method} on a table" if name else "the OpenAPI description")
+    if "Range" in request.headers:
+        raise not_offered("the header Range")
+    media_type = _media_type(request.headers.get("Accept", "*/*"))
+    preferences = _preferences(",".join(request.headers.getall("Prefer", [])))
+    body, keys = await _body(request)
+    headers = {key.lower(): value for key, value in request.headers.items()}
+    headers.pop("apikey", None)  # the front door's
+    return {
+        "name": name,
+        "relation": "pgrst_call" if folder else name,
+        "is_call": bool(folder),
+        "has_arguments": bool(folder) and method != "POST",
+        "method": method,
+        "path": f"/{path}",
+        "url": json.dumps(list(request.query.items())),
+        "headers": json.dumps(headers),
+        "body": body,
+        "keys": keys,
+        "media_type": media_type,
+        "is_object": media_type == _OBJECT,
+        "is_full": "return=representation" in preferences,
+        "is_counted": "count=exact" in preferences,
+    }
 
 
-def _asked_status(text: str) -> int:
-    if text.isdecimal():
-        return int(text)
-    raise Refused(500, "PGRST112", "response.status guc must be a valid status code")
-
-
-def _asked_headers(text: str) -> dict[str, str]:
+async def _body(request: web.Request) -> tuple[str, list[str]]:
+    """Return the object in the body as it is, and its keys."""
+    content = await request.read() or b"{}"
+    if "Content-Type" in request.headers and request.content_type != _JSON:
+        raise not_offered(f"a body of type {request.content_type}")
     try:
-        return {name: str(value) for entry in orjson.loads(text) for name, value in entry.items()}
+        payload = orjson.loads(content)
+    except orjson.JSONDecodeError as exc:
+        raise Refused(400, "PGRST102", "Empty or invalid json") from exc
+    if isinstance(payload, list):
+        raise not_offered("an array as the body")
+    return (content.decode(), list(payload)) if isinstance(payload, dict) else ("{}", [])
+
+
+def _media_type(accepted: str) -> str:
+    if match := _TYPES_NOT_OFFERED.search(accepted):
+        raise not_offered(f"answers of type {match[0]}")
+    types = [item.partition(";")[0].strip() for item in accepted.split(",")]
+    for item in types:
+        if item in _TYPES:
+            return _TYPES[item]
+    message = f"None of these media types are available: {', '.join(types)}"
+    raise Refused(406, "PGRST107", message)
+
+
+def _preferences(text: str) -> list[str]:
+    items = re.findall(r"[^\s,]+", text)
+    unknown = [item for item in items if not _PREFERENCE.fullmatch(item)]
+    for item in unknown:
+        if _PREFERENCE_NOT_OFFERED.match(item):
+            raise not_offered(f"Prefer: {item}")
+    if unknown and "handling=strict" in items:
+        message = "Invalid preferences given with handling=strict"
+        raise Refused(400, "PGRST122", message, f"Invalid preferences: {', '.join(unknown)}")
+    return items
+
+
+async def _answer(
+    connection: psycopg.AsyncConnection[_Row], parameters: dict[str, object]
+) -> web.Response:
+    query = await _one(connection, _sql("query"), parameters)
+    if parameters["has_arguments"]:
+        parameters |= {"body": json.dumps(query.arguments), "keys": list(query.arguments)}
+    parameters["columns"] = query.fragments["columns"]
+    kind = "function" if parameters["is_call"] else "table"
+    plan = await _one(connection, _sql(kind), parameters)
+    parameters |= {"is_read_only": plan.is_read_only, "timeout": plan.timeout}
+    await connection.execute(_sql("settings"), parameters, prepare=True)
+    fragments = {name: SQL(text) for name, text in (query.fragments | plan.fragments).items()}
+    outcome = await _one(connection, _sql("respond").format(**fragments))
+    if not outcome.status.isdecimal():
+        raise Refused(500, "PGRST112", "response.status guc must be a valid status code")
+    headers = {"Content-Range": outcome.content_range}
+    if plan.has_body:
+        headers["Content-Type"] = f"{parameters['media_type']}; charset=utf-8"
+    try:
+        for entry in orjson.loads(outcome.headers):
+            headers |= {name: str(value) for name, value in entry.items()}
     except (orjson.JSONDecodeError, AttributeError, TypeError) as exc:
         message = (
             "response.headers guc must be a JSON array composed of objects with a single key and a "
             "string value"
         )
         raise Refused(500, "PGRST111", message) from exc
+    body = outcome.body.encode() if plan.has_body else b""
+    return web.Response(body=body, status=int(outcome.status), headers=headers)
+
+
+async def _one(
+    connection: psycopg.AsyncConnection[_Row],
+    statement: SQL | Composed,
+    parameters: Mapping[str, object] | None = None,
+) -> _Row:
+    """Return the one row of *statement*, which is prepared if it has parameters."""
+    cursor = await connection.execute(statement, parameters, prepare=parameters is not None)
+    [row] = await cursor.fetchall()
+    if (no := row.refused) is None:
+        return row
+    if "feature" in no:
+        raise not_offered(no["feature"])
+    raise Refused(int(no["status"]), no["code"], no["message"], no.get("details"), no.get("hint"))
+
+
+def _sql(name: str) -> SQL:
+    return SQL(resources.read(f"embedded/rest_{name}.sql"))

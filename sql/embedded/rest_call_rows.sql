@@ -1,1 +1,0 @@
-select pgrst_call.* from {payload} {function}({arguments}) as pgrst_call

@@ -1,1 +1,0 @@
-select {function}({arguments}) as pgrst_scalar from {payload} (values (1)) as once

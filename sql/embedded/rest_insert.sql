@@ -1,1 +1,0 @@
-insert into {table} ({columns}) select {columns} from {payload} returning {returning}
