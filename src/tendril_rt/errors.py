@@ -94,6 +94,12 @@ class TerraformError(StepError):
         self.exit_code = exit_code
 
 
+class SpoolError(TendrilError):
+    """An attempt's log cannot be kept on disk."""
+
+    code = "SPOOL_FAILED"
+
+
 class LocalError(TendrilError):
     """The embedded control plane could not start or serve."""
 

@@ -19,6 +19,7 @@ from tendril_rt.model import ClusterId
 
 #: Two answers may be lost before a lease of 90 s runs out.
 _MAX_HEARTBEAT_INTERVAL_S = 40.0
+_MIN_POLL_INTERVAL_S = 0.05
 
 Component = TypeVar("Component", bound="ControlSettings | AgentSettings | RunnerSettings")
 
@@ -30,7 +31,11 @@ def _cluster_id(text: str) -> ClusterId:
         raise ValueError("must be the UUID that registering the cluster printed") from None
 
 
-def _url(text: str) -> str:
+def parse_url(text: str) -> str:
+    """Return the base URL of a Supabase project without its last slash.
+
+    :raises ValueError: it is none; the text goes on from the variable's name
+    """
     wanted = "must be a URL without a path, such as https://<project>.supabase.co"
     try:
         parts = urlsplit(text)
@@ -42,7 +47,11 @@ def _url(text: str) -> str:
     raise ValueError(wanted)
 
 
-def _secret(text: str) -> str:
+def parse_secret(text: str) -> str:
+    """Return a key or token that can stand in an HTTP header.
+
+    :raises ValueError: it cannot; the text goes on from the variable's name
+    """
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be printable ASCII without spaces: was it copied whole?")
     return text
@@ -55,6 +64,23 @@ def _positive(text: str) -> float:
         value = -1.0
     if not 0 < value < 1e9:
         raise ValueError(f"must be a number above 0, not {text!r}")
+    return value
+
+
+def _poll_interval(text: str) -> float:
+    value = _positive(text)
+    if value < _MIN_POLL_INTERVAL_S:
+        raise ValueError(f"is {value:g}: less than {_MIN_POLL_INTERVAL_S:g} s would be a flood")
+    return value
+
+
+def _heartbeat_interval(text: str) -> float:
+    value = _positive(text)
+    if value > _MAX_HEARTBEAT_INTERVAL_S:
+        raise ValueError(
+            f"is {value:g}: more than {_MAX_HEARTBEAT_INTERVAL_S:g} s would let leases (90 s) "
+            "lapse after one lost answer"
+        )
     return value
 
 
@@ -128,18 +154,20 @@ class ControlSettings:
         repr=False,
         metadata=_from(
             "TENDRIL_API_TOKEN",
-            _secret,
+            parse_secret,
             "the cluster's token, shown once at registration; only its sha256 is ever sent",
             secret=True,
         ),
     )
     url: str = field(
-        metadata=_from("SUPABASE_URL", _url, "base URL of the Supabase project, without a path")
+        metadata=_from(
+            "SUPABASE_URL", parse_url, "base URL of the Supabase project, without a path"
+        )
     )
     api_key: str = field(
         repr=False,
         metadata=_from(
-            "SUPABASE_KEY", _secret, "the project's anon (publishable) API key", secret=True
+            "SUPABASE_KEY", parse_secret, "the project's anon (publishable) API key", secret=True
         ),
     )
     request_timeout_s: float = field(
@@ -178,7 +206,7 @@ class AgentSettings:
         default=5.0,
         metadata=_from(
             "TENDRIL_POLL_INTERVAL_S",
-            _positive,
+            _poll_interval,
             "seconds between polls, ± 20 %, whatever push does",
         ),
     )
@@ -186,7 +214,7 @@ class AgentSettings:
         default=30.0,
         metadata=_from(
             "TENDRIL_HEARTBEAT_INTERVAL_S",
-            _positive,
+            _heartbeat_interval,
             "seconds between heartbeats; a lease lives for 90 s after the last one",
         ),
     )
@@ -286,11 +314,6 @@ def from_env(environ: Mapping[str, str]) -> Settings:
     control = _parse(ControlSettings, environ, problems)
     agent = _parse(AgentSettings, environ, problems)
     runner = _parse(RunnerSettings, environ, problems)
-    if agent is not None and agent.heartbeat_interval_s > _MAX_HEARTBEAT_INTERVAL_S:
-        problems.append(
-            f"TENDRIL_HEARTBEAT_INTERVAL_S is {agent.heartbeat_interval_s:g}: more than "
-            f"{_MAX_HEARTBEAT_INTERVAL_S:g} s would let leases (90 s) lapse after one lost answer"
-        )
     if problems or control is None or agent is None or runner is None:
         raise ConfigError(*problems)
     return Settings(control, agent, runner)

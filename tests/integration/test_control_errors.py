@@ -216,7 +216,9 @@ _REFUSALS = [
         ("422 (PT422)", "p_status must be legal", "SUCCESS or FAILED"),
     ),
     Refusal(404, _NO_FUNCTION, Rejected, False, ("agent_heartbeat", "apply sql/migrations")),
-    Refusal(404, "404 page not found", Rejected, False, ("404", "page not found")),
+    Refusal(404, "404 page not found", Unavailable, True, ("404", "page not found", "proxy")),
+    Refusal(302, "", Unavailable, True, ("302", "proxy")),
+    Refusal(413, "<html>too large</html>", Rejected, False, ("413",)),
     Refusal(400, _pg("22P02", "invalid input syntax"), Rejected, False, ("22P02",)),
 ]
 
@@ -354,7 +356,7 @@ async def test_nobody_listening_is_no_answer(server: Server) -> None:
         error = await _failure(_beat(control))
 
     assert type(error) is Unavailable
-    assert "no answer from 127.0.0.1: ConnectError" in str(error)
+    assert "no answer from 127.0.0.1:1: ConnectError" in str(error)
     assert "Check SUPABASE_URL, DNS, the proxy and the firewall" in str(error)
 
 
@@ -574,6 +576,17 @@ async def test_an_outcome_travels_with_the_fencing_token_and_the_count_of_chunks
     assert (sent["p_attempt"], sent["p_agent_id"], sent["p_log_chunks"]) == (2, _AGENT, 9)
     assert (sent["p_status"], sent["p_error_code"]) == ("FAILED", "TERRAFORM_FAILED")
     assert sent["p_error_message"] == "terraform plan failed"
+
+
+async def test_an_outcome_that_quotes_a_nul_is_one_that_postgres_can_hold(
+    server: Server, control: ControlPlane
+) -> None:
+    server.answers(_REPORTED)
+
+    outcome = Outcome(Status.FAILED, "it said: b\0ad", "TERRAFORM_FAILED")
+    await control.finish(_LEASE, outcome, log_chunks=0, metadata={})
+
+    assert json.loads(server.received[0].body)["p_error_message"] == "it said: bad"
 
 
 async def test_no_content_is_a_success_without_an_answer(

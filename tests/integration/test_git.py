@@ -1,5 +1,6 @@
 """Fetching templates from real repositories, and refusing what a row should not make git do."""
 
+import base64
 import os
 import re
 import socket
@@ -7,9 +8,11 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -410,7 +413,16 @@ async def test_credentials_of_a_local_address_are_not_in_the_message(fetch: Fetc
 
 
 class _AsksForAPassword(BaseHTTPRequestHandler):
+    """Lets nobody in; keeps what it was told, and what stood in the list of processes then."""
+
+    authorizations: ClassVar[list[str | None]] = []
+    command_lines: ClassVar[set[str]] = set()
+
     def do_GET(self) -> None:
+        self.authorizations.append(self.headers["Authorization"])
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                self.command_lines.add(file.read_text(errors="replace").replace("\0", " "))
         self.send_response(401)
         self.send_header("WWW-Authenticate", 'Basic realm="templates"')
         self.send_header("Content-Length", "0")
@@ -494,3 +506,21 @@ async def test_a_host_that_never_answers_is_given_up(fetch: Fetcher) -> None:
 
     assert "git ls-remote: git was not done after 0.5 s and was stopped" in message
     assert anyio.current_time() - begun_at < _PROMPT_S
+
+
+async def test_credentials_in_an_address_are_used_and_never_stand_in_argv(
+    locked_host: str, fetch: Fetcher
+) -> None:
+    trusting = Fetcher(fetch.folder, {**fetch.env, "GIT_SSL_NO_VERIFY": "1"})
+    _AsksForAPassword.authorizations.clear()
+    _AsksForAPassword.command_lines.clear()
+
+    message = await trusting.refusal(f"https://some%20user:s3%2Fcr%40t@{locked_host}/x", "main")
+
+    assert "Authentication failed" in message
+    wanted = base64.b64encode(b"some user:s3/cr@t").decode()
+    assert f"Basic {wanted}" in _AsksForAPassword.authorizations
+    assert any("ls-remote" in line for line in _AsksForAPassword.command_lines)
+    for secret in ("s3/cr@t", "s3%2Fcr%40t"):
+        assert secret not in message
+        assert not any(secret in line for line in _AsksForAPassword.command_lines)

@@ -138,6 +138,29 @@ def test_dev_ends_its_database_also_when_it_is_killed(tmp_path: Path) -> None:
         psycopg.connect(url)
 
 
+def test_dev_ends_when_its_database_does(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*TENDRIL, "dev", "--json", "--data", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    postmaster = int((tmp_path / "data" / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGKILL)
+
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert b"Postgres ended by itself" in stderr
+    assert b"Traceback" not in stderr
+
+
+def test_dev_refuses_an_empty_folder_name(tmp_path: Path) -> None:
+    shown = _run(*TENDRIL, "dev", "--data", "")
+    assert shown.returncode == 1
+    assert "--data names no folder" in shown.stderr
+
+
 async def test_grape_deploys_and_prints_the_stored_log(
     plane: RunningPlane, cluster: Registration, user: Owner, tmp_path: Path
 ) -> None:
@@ -172,6 +195,10 @@ def test_grape_lists_what_is_missing_and_refuses_a_malformed_configuration(tmp_p
     missing = _run(*GRAPE, "deploy", str(file), GRAPE_URL="", GRAPE_KEY="", GRAPE_TOKEN="")
     assert missing.returncode == 2
     assert all(name in missing.stderr for name in ("GRAPE_URL", "GRAPE_KEY", "GRAPE_TOKEN"))
+    odd = _run(*GRAPE, "deploy", str(file), GRAPE_URL="foo", GRAPE_KEY="k", GRAPE_TOKEN="ключ")
+    assert odd.returncode == 2
+    assert "GRAPE_URL must be a URL" in odd.stderr
+    assert "GRAPE_TOKEN must be printable ASCII" in odd.stderr
     env = dict.fromkeys(("GRAPE_URL", "GRAPE_KEY", "GRAPE_TOKEN", "GRAPE_CLUSTER"), "http://x")
     malformed = _run(*GRAPE, "deploy", str(file), **env)
     assert malformed.returncode == 1

@@ -1,6 +1,7 @@
 """Real Terraform on small local templates: steps, failures, inputs, state, and its environment."""
 
 import json
+import dataclasses
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ class Bench:
             "SOMETHING_ELSE": "secret",
         }
 
-    def terraform(self, name: str, template: str = _TEMPLATE) -> Terraform:
+    def terraform(self, name: str, template: str = _TEMPLATE, stack: str = _STACK) -> Terraform:
         """Return Terraform in the new workspace *name*, which holds *template*."""
         root = self.folder / name
         root.mkdir()
@@ -65,6 +66,7 @@ class Bench:
             root,
             child_environment(self.environ(), ["TENDRIL_API_TOKEN"]),
             self.state_dir,
+            stack,
             self.output.reader,
             anyio.Event(),
         )
@@ -91,11 +93,10 @@ async def _run(
     terraform: Terraform,
     snapshot: Snapshot | None = None,
     *,
-    stack: str = _STACK,
     operation: Operation = Operation.APPLY,
 ) -> list[StepResult]:
     """Do what an attempt does after the template is there."""
-    terraform.write_inputs(snapshot or _snapshot(), stack)
+    terraform.write_inputs(snapshot or _snapshot())
     results = [await terraform.init(), await terraform.plan(operation)]
     if operation is not Operation.PLAN:
         results.append(await terraform.apply())
@@ -131,8 +132,8 @@ async def test_state_outlives_the_workspace_and_the_next_apply_finds_it(bench: B
 
 
 async def test_each_stack_has_a_state_of_its_own(bench: Bench) -> None:
-    await _run(bench.terraform("first"), stack="../../stack 1")
-    await _run(bench.terraform("second"), stack="../../stack 2")
+    await _run(bench.terraform("first", stack="../../stack 1"))
+    await _run(bench.terraform("second", stack="../../stack 2"))
 
     assert bench.output.stdout.count("Resources: 1 added, 0 changed") == 2
     assert len(bench.states()) == 2
@@ -157,10 +158,10 @@ async def test_a_plan_changes_nothing(bench: Bench) -> None:
 
 async def test_what_was_planned_is_what_is_applied(bench: Bench) -> None:
     terraform = bench.terraform("one")
-    terraform.write_inputs(_snapshot('{"name": "planned"}'), _STACK)
+    terraform.write_inputs(_snapshot('{"name": "planned"}'))
     await terraform.init()
     await terraform.plan(Operation.APPLY)
-    terraform.write_inputs(_snapshot('{"name": "changed since"}'), _STACK)
+    terraform.write_inputs(_snapshot('{"name": "changed since"}'))
     await terraform.apply()
 
     assert 'said = "said planned"' in bench.output.stdout
@@ -169,7 +170,7 @@ async def test_what_was_planned_is_what_is_applied(bench: Bench) -> None:
 
 async def test_a_failed_init_says_why(bench: Bench) -> None:
     terraform = bench.terraform("one", 'module "x" { source = "./missing" }')
-    terraform.write_inputs(_snapshot(), _STACK)
+    terraform.write_inputs(_snapshot())
 
     with pytest.raises(TerraformError) as caught:
         await terraform.init()
@@ -341,7 +342,7 @@ async def test_files_that_may_hold_secrets_are_the_agents_alone(bench: Bench) ->
     terraform = bench.terraform("one")
     umask = os.umask(0)
     try:
-        terraform.write_inputs(_snapshot('{"name": "x"}', '{"path": "x"}'), _STACK)
+        terraform.write_inputs(_snapshot('{"name": "x"}', '{"path": "x"}'))
     finally:
         os.umask(umask)
 
@@ -366,7 +367,7 @@ async def test_a_link_that_the_template_put_there_is_not_followed(bench: Bench, 
     terraform = bench.terraform("one")
     (terraform.root_module / name).symlink_to(precious)
 
-    terraform.write_inputs(_snapshot('{"name": "x"}', '{"path": "x"}'), _STACK)
+    terraform.write_inputs(_snapshot('{"name": "x"}', '{"path": "x"}'))
 
     assert precious.read_text() == "kept"
     assert not (terraform.root_module / name).is_symlink()
@@ -376,8 +377,10 @@ async def test_an_input_that_cannot_be_written_is_an_error_of_the_step(bench: Be
     terraform = bench.terraform("one")
     (terraform.root_module / "terraform.tfvars.json").mkdir()
 
-    with pytest.raises(StepError, match="cannot write Terraform's inputs"):
-        terraform.write_inputs(_snapshot(), _STACK)
+    with pytest.raises(
+        StepError, match=r"cannot write .*terraform.tfvars.json.*TENDRIL_WORKSPACE_DIR"
+    ):
+        terraform.write_inputs(_snapshot())
 
 
 async def test_a_template_sees_the_cloud_identity_and_nothing_of_the_agent(bench: Bench) -> None:
@@ -440,3 +443,20 @@ async def test_a_program_that_cannot_say_its_version_is_an_error(bench: Bench) -
 
     with pytest.raises(StepError, match="version ended with 7: wrong architecture"):
         await terraform.version_of(str(broken), cwd=bench.folder, env={})
+
+
+async def test_a_state_that_terraform_cannot_store_outlives_the_workspace(
+    bench: Bench, tmp_path: Path
+) -> None:
+    script = tmp_path / "terraform-without-a-backend"
+    script.write_text("#!/bin/sh\nprintf the-state > errored.tfstate\nexit 1\n")
+    script.chmod(0o755)
+    terraform = dataclasses.replace(bench.terraform("one"), program=str(script))
+
+    with pytest.raises(TerraformError, match="Terraform could not store the state") as caught:
+        await terraform.apply()
+
+    (kept,) = bench.state_dir.glob("*/errored-*.tfstate")
+    assert str(kept) in str(caught.value)
+    assert kept.read_text() == "the-state"
+    assert _mode(kept) == 0o600

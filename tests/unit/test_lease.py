@@ -328,6 +328,16 @@ async def test_the_first_reason_stands_but_being_fenced_out_beats_all(first: Int
     assert held.interruption is Interruption.FENCED_OUT
 
 
+@pytest.mark.parametrize("first", [Interruption.CANCELLED, Interruption.TRUST_ENDED])
+@in_virtual_time
+async def test_the_agents_end_is_noticed_after_another_reason(first: Interruption) -> None:
+    held = HeldLease(ONE, START)
+    held.stop(first)
+    assert not held.shutdown.is_set()
+    held.stop(Interruption.SHUTDOWN)
+    assert held.shutdown.is_set()
+
+
 # --- the gate before an apply ---------------------------------------------------------------------
 
 

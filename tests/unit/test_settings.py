@@ -146,11 +146,12 @@ def test_every_missing_variable_is_listed_and_not_only_the_first() -> None:
 def test_problems_of_all_components_are_listed_together() -> None:
     listed = problems(
         {"SUPABASE_URL": "nonsense", "TENDRIL_CAPACITY": "0", "TENDRIL_REALTIME": "maybe"}
-        | {"TENDRIL_ALLOW_FILE_REPOS": "2"}
+        | {"TENDRIL_ALLOW_FILE_REPOS": "2", "TENDRIL_HEARTBEAT_INTERVAL_S": "41"}
     )
     assert [problem.partition(" ")[0] for problem in listed] == [
         *("TENDRIL_CLUSTER_ID", "TENDRIL_API_TOKEN", "SUPABASE_URL", "SUPABASE_KEY"),
-        *("TENDRIL_REALTIME", "TENDRIL_CAPACITY", "TENDRIL_ALLOW_FILE_REPOS"),
+        *("TENDRIL_REALTIME", "TENDRIL_CAPACITY", "TENDRIL_HEARTBEAT_INTERVAL_S"),
+        "TENDRIL_ALLOW_FILE_REPOS",
     ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.errors import LeaseLost, Rejected, Unavailable
+from tendril_rt.errors import LeaseLost, Rejected, Unauthorized, Unavailable
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.shipper import MAX_BATCH_BYTES, MAX_BATCH_CHUNKS, Shipper
 from tendril_rt.logs.spool import Spool
@@ -144,6 +144,15 @@ async def test_no_outage_is_long_enough_to_give_up(spool: Spool) -> None:
     await shipper_of(spool, store).run()
     assert store.stored == [b"kept"]
     assert anyio.current_time() - 1_000 > 20 * 3600
+
+
+@in_virtual_time
+async def test_a_key_that_is_refused_for_a_while_loses_nothing(spool: Spool) -> None:
+    store = Store(*(Unauthorized("Invalid API key") for _ in range(3)))
+    spool.append(OUT, b"kept")
+    spool.close()
+    await shipper_of(spool, store).run()
+    assert store.stored == [b"kept"]
 
 
 @in_virtual_time

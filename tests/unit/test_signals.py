@@ -39,6 +39,7 @@ class _Calls:
         (signal.SIGTERM, signal.SIGTERM),
         (signal.SIGTERM, signal.SIGINT),
         (signal.SIGINT, signal.SIGTERM),
+        (signal.SIGHUP, signal.SIGTERM),
     ],
 )
 async def test_the_first_signal_drains_and_each_later_one_interrupts(
@@ -52,6 +53,21 @@ async def test_the_first_signal_drains_and_each_later_one_interrupts(
             await calls.reach(count)
         tasks.cancel_scope.cancel()
     assert calls.made == ["first", "second", "second"]
+
+
+async def test_under_nohup_a_lost_terminal_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        calls = _Calls()
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(on_stop_signals, calls.first, calls.second)
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await calls.reach(1)
+            tasks.cancel_scope.cancel()
+        assert calls.made == ["first"]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def test_nothing_is_called_without_a_signal() -> None:

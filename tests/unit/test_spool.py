@@ -1,5 +1,6 @@
 """An attempt's log on disk: numbered, readable while it grows, honest when the disk is full."""
 
+import os
 import resource
 import stat
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tendril_rt.errors import SpoolError
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.cut import clean
 from tendril_rt.logs.spool import Spool
@@ -161,7 +163,10 @@ def test_the_file_outlives_the_block_until_it_is_discarded(tmp_path: Path) -> No
 
 
 def test_a_folder_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), spools.create(tmp_path / "none" / "log.spool"):
+    with (
+        pytest.raises(SpoolError, match="TENDRIL_STATE_DIR"),
+        spools.create(tmp_path / "none" / "x"),
+    ):
         pass
 
 
@@ -222,3 +227,18 @@ def test_room_for_the_notice_alone_counts_on_from_there(spool: Spool) -> None:
         (SYSTEM, "[90 bytes of output are missing: the disk was full]\n"),
         (OUT, "after\n"),
     ]
+
+
+def test_a_very_long_line_of_the_agent_fits_into_a_chunk(spool: Spool) -> None:
+    spool.system("ü" * 100_000)
+    [chunk] = spool.read(0, max_bytes=1, max_chunks=1)
+    assert len(chunk.text) <= 65536
+
+
+def test_lost_bytes_are_counted_over_every_loss(tmp_path: Path) -> None:
+    with spools.create(tmp_path / "log.spool") as spool:
+        assert spool.lost_bytes == 0
+        os.dup2(os.open("/dev/full", os.O_RDWR), spool._descriptor)
+        spool.append(StreamType.STDOUT, b"12345")
+        spool.append(StreamType.STDERR, b"678")
+        assert spool.lost_bytes == 8

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,12 +20,15 @@ import anyio
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.errors import (
+    ConfigError,
     LeaseLost,
     Rejected,
     SnapshotError,
+    SpoolError,
     StepError,
     TendrilError,
     TerraformError,
+    Unauthorized,
     Unavailable,
 )
 from tendril_rt.logs import spool as spools
@@ -128,37 +131,45 @@ class Attempt:
         self._step = "preparation"
         self._executed = anyio.Event()
         self._undelivered = 0
+        self._lost_bytes = 0
 
     async def run(self) -> Outcome | None:
         """Run to the end and report it; None when this attempt has nothing to say any more.
 
         Cancellation: Terraform is stopped by the policy of its step; nothing is reported.
 
-        :raises OSError: the spool cannot be made (the state directory is not writable)
         """
         lease = self._held.lease
         path = self._equipment.spool_dir / f"{lease.provision_id}.{lease.attempt}.spool"
-        with spools.create(path) as spool:
-            outcome = await self._run(spool)
-            if outcome is None or self._undelivered:
+        with ExitStack() as stack:
+            try:
+                spool = stack.enter_context(spools.create(path))
+            except SpoolError as exc:
+                outcome = Outcome(Status.FAILED, str(exc), exc.code)
+                return outcome if await self._report(outcome, log_chunks=0) else None
+            reported = await self._run(spool)
+            if self._undelivered:
                 _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
             else:
                 spools.discard(spool)
-        return outcome
+        return reported
 
     async def _run(self, spool: Spool) -> Outcome | None:
         outcome: Outcome | None = None
         shipper = Shipper(spool, _Sink(self._control, self._held.lease), on_cancel=self._on_cancel)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._limit_delivery, tasks.cancel_scope)
-            async with anyio.create_task_group() as shipping:
-                shipping.start_soon(self._ship, shipper)
-                outcome = await self._execute(spool)
-                self._executed.set()
-                spool.close()
-                if outcome is None:
-                    shipping.cancel_scope.cancel()
-            self._undelivered = spool.next_seq - shipper.acked
+            try:
+                async with anyio.create_task_group() as shipping:
+                    shipping.start_soon(self._ship, shipper)
+                    outcome = await self._execute(spool)
+                    self._executed.set()
+                    spool.close()
+                    if outcome is None:
+                        shipping.cancel_scope.cancel()
+            finally:
+                self._undelivered = spool.next_seq - shipper.acked
+                self._lost_bytes = spool.lost_bytes
             delivered = outcome is not None and await self._report(outcome, shipper.acked)
             tasks.cancel_scope.cancel()
             return outcome if delivered else None
@@ -236,10 +247,11 @@ class Attempt:
             checkout.root_module,
             env,
             kit.state_dir / "tfstate",
+            self._provision.stack_key,
             Reader(spool),
             self._held.interrupt,
         )
-        terraform.write_inputs(snapshot, self._provision.stack_key)
+        terraform.write_inputs(snapshot)
         return terraform
 
     async def _terraform_step(
@@ -300,10 +312,9 @@ class Attempt:
     async def _limit_delivery(self, scope: anyio.CancelScope) -> None:
         """At a shutdown, what cannot be delivered in time stays in the spool."""
         await self._executed.wait()
-        await self._held.interrupt.wait()
-        if self._held.interruption is Interruption.SHUTDOWN:
-            await anyio.sleep(_DELIVERY_AT_SHUTDOWN_S)
-            scope.cancel()
+        await self._held.shutdown.wait()
+        await anyio.sleep(_DELIVERY_AT_SHUTDOWN_S)
+        scope.cancel()
 
     async def _report(self, outcome: Outcome, log_chunks: int) -> bool:
         """Report until it is taken; False if this attempt is no longer the one to say it."""
@@ -313,7 +324,7 @@ class Attempt:
                 await self._control.finish(
                     self._held.lease, outcome, log_chunks=log_chunks, metadata=self._metadata()
                 )
-            except Unavailable as exc:
+            except (Unavailable, Unauthorized) as exc:  # a key may be put right again
                 delay_s = backoff.next_s()
                 _log.warning("cannot report the outcome: %s; next try in %.1f s", exc, delay_s)
                 await anyio.sleep(delay_s)
@@ -328,6 +339,8 @@ class Attempt:
         return {
             "agent": {"id": self._held.lease.agent_id, "name": self._equipment.name},
             "commit": self._notes.commit,
+            "undelivered_log_chunks": self._undelivered,
+            "lost_log_bytes": self._lost_bytes,
             "terraform_version": self._equipment.terraform_version,
             "steps": [
                 {"name": s.name, "exit_code": s.exit_code, "duration_s": round(s.duration_s, 3)}
@@ -350,6 +363,11 @@ class _Sink:
 def make_spool_dir(equipment: Equipment) -> None:
     """Make the folder of the spools, mode 0700.
 
-    :raises OSError: the state directory is not writable
+    :raises ConfigError: the state directory is not writable
     """
-    os.makedirs(equipment.spool_dir, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(equipment.spool_dir, mode=0o700, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"TENDRIL_STATE_DIR: cannot make {equipment.spool_dir} ({exc.strerror or exc})"
+        ) from exc

@@ -41,6 +41,7 @@ class HeldLease:
     :ivar confirmed_phase: the phase that the last heartbeat said which was answered *held*
     :ivar is_applying: the control plane confirmed APPLY: from here on trust no longer matters
     :ivar interrupt: set when the attempt has to stop; :attr:`interruption` says why
+    :ivar shutdown: set when the agent ends, also if another reason came before
     """
 
     def __init__(self, lease: Lease, trusted_until: float) -> None:
@@ -51,12 +52,15 @@ class HeldLease:
         self.confirmed_phase: Phase | None = None
         self.interrupt = anyio.Event()
         self.interruption: Interruption | None = None
+        self.shutdown = anyio.Event()
         self.confirmed = Wakeup()
 
     def stop(self, why: Interruption) -> None:
         """Ask the attempt to stop. The first reason stands, but being fenced out beats all."""
         if self.interruption is None or why is Interruption.FENCED_OUT:
             self.interruption = why
+        if why is Interruption.SHUTDOWN:
+            self.shutdown.set()
         self.interrupt.set()
 
 
@@ -113,14 +117,18 @@ class LeaseKeeper:
         Cancellation: safe; the control plane may have noted APPLY.
         """
         held.phase = Phase.APPLY
-        self._next_beat_at = float("-inf")
-        self._due.set()
+        self.beat_soon()
         while held.confirmed_phase is not Phase.APPLY and not held.interrupt.is_set():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_first, held.interrupt.wait, tasks.cancel_scope)
                 tasks.start_soon(_first, held.confirmed.wait, tasks.cancel_scope)
         held.is_applying = not held.interrupt.is_set()
         return held.is_applying
+
+    def beat_soon(self) -> None:
+        """Send the next heartbeat at once, or as soon as the one under way is done."""
+        self._next_beat_at = float("-inf")
+        self._due.set()
 
     async def run(self) -> None:
         """Beat until cancelled.
@@ -169,7 +177,9 @@ class LeaseKeeper:
             _log.error("heartbeat: %s", exc)
         except (Unavailable, Rejected) as exc:
             _log.warning("heartbeat failed, next try in %.0f s: %s", _RETRY_S, exc)
-            self._next_beat_at = self._clock() + min(_RETRY_S, self._interval_s)
+            retry_at = self._clock() + min(_RETRY_S, self._interval_s)
+            if self._next_beat_at > retry_at:  # unless somebody wants one at once
+                self._next_beat_at = retry_at
 
     async def _watch_trust(self) -> None:
         while True:

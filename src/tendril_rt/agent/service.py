@@ -223,8 +223,10 @@ class _Service:
     async def _watch_shutdown(self) -> None:
         await self._shutdown.drain.wait()
         self._intake.drain()
+        self._keeper.beat_soon()  # the control plane learns of it now
         with anyio.move_on_after(max(0.0, self._settings.agent.grace_s - _INTERRUPT_BEFORE_END_S)):
             await self._shutdown.interrupt.wait()
+        self._shutdown.request_interrupt()  # also for a claim whose answer is still under way
         for held in self._running:
             _log.warning("interrupting provision %s", held.lease.provision_id)
             held.stop(Interruption.SHUTDOWN)

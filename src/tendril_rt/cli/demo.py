@@ -18,7 +18,7 @@ import anyio
 import orjson
 
 from tendril_rt import resources
-from tendril_rt.aio.signals import on_stop_signals
+from tendril_rt.aio.signals import cancelled_by_signals
 from tendril_rt.cli import logging
 from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.local_plane import Plane, folder_for, running
@@ -28,7 +28,8 @@ from tendril_rt.model import ProvisionId, Status
 from tendril_rt.runner import process, terraform
 from tendril_rt.runner.process import StopPolicy
 
-_AGENT_STOP = StopPolicy(grace_s=30.0, kill=True)
+_AGENT_GRACE_S = 125  # Terraform is interrupted 5 s after the agent is told to stop
+_AGENT_STOP = StopPolicy(grace_s=60.0, kill=False)  # an apply is never killed, here neither
 _GIT_TIMEOUT_S = 30.0
 _ONLINE_TIMEOUT_S = 30.0
 _ONLINE_POLL_S = 0.05
@@ -55,20 +56,9 @@ class _Result:
 async def _demo(folder: Path, *, once: bool) -> bool:
     """Run until the first provision's end, or until a signal."""
     result = _Result()
-    stop = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(on_stop_signals, stop.set, stop.set)
-        async with anyio.create_task_group() as show:
-            show.start_soon(_cancel_when, stop, show.cancel_scope)
-            await _show(folder, result, once=once)
-            show.cancel_scope.cancel()
-        tasks.cancel_scope.cancel()
+    async with cancelled_by_signals():
+        await _show(folder, result, once=once)
     return result.succeeded
-
-
-async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
 
 
 async def _show(folder: Path, result: _Result, *, once: bool) -> None:
@@ -83,9 +73,8 @@ async def _show(folder: Path, result: _Result, *, once: bool) -> None:
     ):
         repo = await _template_repo(folder)
         cluster = await user.register_cluster(f"demo-{os.getpid()}")
-        ended = anyio.Event()
-        tasks.start_soon(_agent, folder, up, cluster, program, ended)
-        await _online(user, cluster, folder, ended)
+        tasks.start_soon(_agent, folder, up, cluster, program)
+        await _online(user, cluster, folder)
         _say(f"cluster {cluster.cluster_id} is online; its agent logs to {folder / 'agent.log'}")
         snapshot = _snapshot(repo)
         provision_id = await user.create_provision(cluster.cluster_id, snapshot)
@@ -114,10 +103,11 @@ async def _follow_more(
         await anyio.sleep(0.3)
 
 
-async def _agent(
-    folder: Path, up: Plane, cluster: Registration, program: str, ended: anyio.Event
-) -> None:
-    """Run ``tendril run`` as a process of its own, its log in ``agent.log``."""
+async def _agent(folder: Path, up: Plane, cluster: Registration, program: str) -> None:
+    """Run ``tendril run`` as a process of its own, its log in ``agent.log``, until cancelled.
+
+    :raises LocalError: it ended by itself
+    """
     env = {
         **os.environ,
         "TENDRIL_CLUSTER_ID": cluster.cluster_id,
@@ -128,20 +118,19 @@ async def _agent(
         "TENDRIL_WORKSPACE_DIR": str(folder / "workspaces"),
         "TENDRIL_ALLOW_FILE_REPOS": "true",
         "TENDRIL_TERRAFORM": program,
+        "TENDRIL_GRACE_S": str(_AGENT_GRACE_S),
         "PYTHONUNBUFFERED": "1",
     }
     itself = [] if getattr(sys, "frozen", False) else ["-m", "tendril_rt.cli.main"]
-    try:
-        await process.run(
-            [sys.executable, *itself, "run"],
-            cwd=folder,
-            env=env,
-            output=_File(folder / "agent.log"),
-            policy=_AGENT_STOP,
-            interrupt=anyio.Event(),
-        )
-    finally:
-        ended.set()
+    done = await process.run(
+        [sys.executable, *itself, "run"],
+        cwd=folder,
+        env=env,
+        output=_File(folder / "agent.log"),
+        policy=_AGENT_STOP,
+        interrupt=anyio.Event(),
+    )
+    raise LocalError(f"the agent ended with {done.exit_code}; {_end_of_its_log(folder)}")
 
 
 @dataclass(frozen=True)
@@ -169,15 +158,17 @@ class _File:
         return self.stderr_tail
 
 
-async def _online(user: Owner, cluster: Registration, folder: Path, ended: anyio.Event) -> None:
+async def _online(user: Owner, cluster: Registration, folder: Path) -> None:
     with anyio.move_on_after(_ONLINE_TIMEOUT_S):
-        while not ended.is_set():
-            if await user.cluster_status(cluster.cluster_id) == "ONLINE":
-                return
-            with anyio.move_on_after(_ONLINE_POLL_S):
-                await ended.wait()
+        while await user.cluster_status(cluster.cluster_id) != "ONLINE":  # noqa: ASYNC110
+            await anyio.sleep(_ONLINE_POLL_S)
+        return
+    raise LocalError(f"the agent did not come online; {_end_of_its_log(folder)}")
+
+
+def _end_of_its_log(folder: Path) -> str:
     tail = (folder / "agent.log").read_text(errors="replace")[-800:]
-    raise LocalError(f"the agent did not come online; the end of its log:\n{tail}")
+    return f"the end of its log:\n{tail}"
 
 
 async def _template_repo(folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import orjson
 
-from tendril_rt.aio.signals import on_stop_signals
+from tendril_rt.aio.signals import cancelled_by_signals
 from tendril_rt.cli import logging
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 
@@ -25,26 +25,11 @@ def dev(data: str | None, port: int, *, as_json: bool) -> int:
 
 
 async def _dev(folder: Path, port: int, *, kept: bool, as_json: bool) -> None:
-    stop = anyio.Event()
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(on_stop_signals, stop.set, stop.set)
-        async with anyio.create_task_group() as starting:
-            starting.start_soon(_cancel_when, stop, starting.cancel_scope)
-            async with running(folder, port) as up:
-                if as_json:
-                    print(_as_json(up), flush=True)
-                else:
-                    print(_as_text(up, str(folder) if kept else None), flush=True)
-                await stop.wait()
-        tasks.cancel_scope.cancel()
+    async with cancelled_by_signals(), running(folder, port) as up:
+        print(_as_json(up) if as_json else _as_text(up, str(folder) if kept else None), flush=True)
+        await anyio.sleep_forever()
     if not as_json:
         print("stopped", file=sys.stderr)
-
-
-async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    """End the block also while it is still starting."""
-    await event.wait()
-    scope.cancel()
 
 
 def _as_json(up: Plane) -> str:

@@ -12,10 +12,12 @@ import simplejson
 
 from tendril_rt import __version__
 from tendril_rt.cli.follow import Screen, follow
+from tendril_rt.cli.terminal import survive_narrow_terminals
 from tendril_rt.control import wire
 from tendril_rt.control.owner import owner
 from tendril_rt.errors import ConfigError, SnapshotError, TendrilError
 from tendril_rt.model import ClusterId, Operation, Status
+from tendril_rt.settings import parse_secret, parse_url
 
 _VARIABLES = {
     "GRAPE_URL": "base URL of the Supabase project",
@@ -27,6 +29,7 @@ _VARIABLES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the process's exit code (2: used or configured wrongly)."""
+    survive_narrow_terminals()
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "migrate":
@@ -49,7 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"grape {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     migrate = commands.add_parser("migrate", help="apply sql/migrations to a database")
-    migrate.add_argument("database_url", help="of the database's owner, postgresql://…")
+    migrate.add_argument(
+        "database_url",
+        nargs="?",
+        help="of the database's owner, postgresql://… (default: GRAPE_DATABASE_URL, which keeps "
+        "the password out of the list of processes)",
+    )
     deploy = commands.add_parser("deploy", help="queue a provision and follow it")
     deploy.add_argument("file", help="the configuration, as JSON (config_snapshot)")
     deploy.add_argument("--env", metavar="FILE", help="read GRAPE_… from here, NAME=value a line")
@@ -60,7 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _migrate(url: str) -> int:
+def _migrate(named: str | None) -> int:
+    url = named or os.environ.get("GRAPE_DATABASE_URL", "")
+    if not url:
+        raise ConfigError("GRAPE_DATABASE_URL is not set: the URL of the database's owner")
     try:
         from tendril_rt.migrate import migrate
     except ImportError as exc:
@@ -74,15 +85,13 @@ def _migrate(url: str) -> int:
 
 def _deploy(arguments: argparse.Namespace) -> int:
     environ = {**os.environ, **_read_env(arguments.env)}
-    problems = [
-        f"{name} is not set: {doc}" for name, doc in _VARIABLES.items() if not environ.get(name)
-    ]
+    problems = [problem for name in _VARIABLES for problem in _problems(name, environ)]
     if problems:
         raise ConfigError(*problems)
     try:
         text = Path(arguments.file).read_text(encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError(f"cannot read {arguments.file}: {exc.strerror or exc}") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read {arguments.file}: {exc}") from exc
     wire.parse_snapshot(text)  # refuse here what the agent would refuse later
     operation = (
         Operation.DESTROY
@@ -113,13 +122,24 @@ async def _submit(
         return 0 if state.status is Status.SUCCESS else 1
 
 
+def _problems(name: str, environ: Mapping[str, str]) -> list[str]:
+    value = environ.get(name, "").strip()
+    if not value:
+        return [f"{name} is not set: {_VARIABLES[name]}"]
+    try:
+        (parse_url if name == "GRAPE_URL" else parse_secret)(value)
+    except ValueError as exc:
+        return [f"{name} {exc}"]
+    return []
+
+
 def _read_env(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror or exc}") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read {path}: {exc}") from exc
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}
 

@@ -27,7 +27,14 @@ __all__ = ["Plane", "folder_for", "running"]
 def folder_for(data: str | None) -> Iterator[Path]:
     """Yield the folder *data*, or one that is thrown away when the block ends."""
     if data is not None:
-        yield Path(data).expanduser().resolve()
+        if not data:
+            raise LocalError("--data names no folder")
+        folder = Path(data).expanduser().resolve()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise LocalError(f"--data {folder} cannot be used: {exc.strerror or exc}") from exc
+        yield folder
         return
     passing = tempfile.mkdtemp(prefix="tendril-")
     try:

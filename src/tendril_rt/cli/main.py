@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 
 from tendril_rt import __version__
+from tendril_rt.cli.terminal import survive_narrow_terminals
 from tendril_rt.errors import TendrilError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return the process's exit code (2: used or configured wrongly)."""
+    survive_narrow_terminals()
     arguments = _parser().parse_args(argv)
     try:
         return _dispatch(arguments)
@@ -43,12 +45,19 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("--json", action="store_true", help="print one JSON line once it is ready")
     dev.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
     dev.add_argument(
-        "--port", type=int, default=0, help="of the HTTP gateway (default: a free one)"
+        "--port", type=_port, default=0, help="of the HTTP gateway (default: a free one)"
     )
     demo = commands.add_parser("demo", help="run everything once on this machine and watch it")
     demo.add_argument("--once", action="store_true", help="end after the first provision")
     demo.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
     return parser
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError
+    return value
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:

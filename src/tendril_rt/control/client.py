@@ -138,7 +138,8 @@ class ControlPlane:
                 **self._who,
                 "p_provision_id": lease.provision_id,
                 "p_status": outcome.status.value,
-                "p_error_message": outcome.error_message,
+                # It may quote a program's output, and Postgres text cannot hold NUL.
+                "p_error_message": (outcome.error_message or "").replace("\0", "") or None,
                 "p_error_code": outcome.error_code,
                 "p_attempt": lease.attempt,
                 "p_agent_id": lease.agent_id,

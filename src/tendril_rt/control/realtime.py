@@ -24,7 +24,7 @@ from realtime import (
 
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.aio.wakeup import Wakeup
-from tendril_rt.errors import ControlPlaneError, TendrilError
+from tendril_rt.errors import TendrilError
 from tendril_rt.model import ClusterId, RealtimeToken
 from tendril_rt.settings import ControlSettings
 
@@ -84,10 +84,14 @@ class Listener:
                     await self._no_push()
                     continue
                 await self._session(token)
-            except (ControlPlaneError, _SessionEnded) as exc:
+            except Exception as exc:  # noqa: BLE001 - the library's failures are not ours to list
                 delay_s = self._backoff.next_s()
                 self._enter(State.BACKOFF)
-                _log.warning("realtime: %s; polling goes on, next try in %.1f s", exc, delay_s)
+                _log.warning(
+                    "realtime: %s; polling goes on, next try in %.1f s",
+                    exc if isinstance(exc, TendrilError) else f"{type(exc).__name__}: {exc}",
+                    delay_s,
+                )
                 await anyio.sleep(delay_s)
 
     async def _no_push(self) -> None:

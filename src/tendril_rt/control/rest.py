@@ -115,6 +115,7 @@ async def connect(
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
         limits=httpx.Limits(max_connections=20, keepalive_expiry=_KEEPALIVE_S),
         event_hooks={"response": [_raise_unless_ours]},
+        mounts={"all://127.0.0.1": None, "all://localhost": None},  # never through a proxy
     ) as session:
         yield Rest(session, url, all_headers, timeout_s)
 
@@ -141,11 +142,18 @@ async def _raise_unless_ours(response: httpx.Response) -> None:
 
 
 def _error_of(status: int, body: bytes) -> ControlPlaneError:
-    fields: Mapping[str, object] = {}
     try:
-        decoded = orjson.loads(body)
-        fields = decoded if isinstance(decoded, dict) else {}
+        fields = orjson.loads(body)
     except orjson.JSONDecodeError:
+        fields = None
+    # A proxy or a login page in between. Too large (413) is true whoever says it.
+    if not isinstance(fields, dict) and status < 500 and status != 413:
+        text = body.decode(errors="replace")[:_MAX_MESSAGE].strip()
+        return Unavailable(
+            f"something that is not the control plane answered {status}: {text or 'nothing'}. Is "
+            "SUPABASE_URL the control plane, or does a proxy stand in between?"
+        )
+    if not isinstance(fields, dict):
         fields = {"message": body.decode(errors="replace")[:_MAX_MESSAGE].strip()}
     code = fields.get("code")
     text = " · ".join(
@@ -182,7 +190,8 @@ def _not_json(url: httpx.URL | URL, why: object) -> Unavailable:
 
 
 def _unreachable(url: httpx.URL | URL, exc: httpx.RequestError | TimeoutError) -> Unavailable:
+    why = f"{type(exc).__name__} ({exc})" if str(exc) else type(exc).__name__
     return Unavailable(
-        f"no answer from {url.host}: {type(exc).__name__}{f' ({exc})' if str(exc) else ''}. "
+        f"no answer from {url.host}:{url.port or 443}: {why}. "
         "Check SUPABASE_URL, DNS, the proxy and the firewall (outbound HTTPS)"
     )

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import psycopg
 from psycopg import sql
 
@@ -50,10 +51,10 @@ async def running(
 
     :param port: of the gateway; 0 picks a free one
     :param bin_dir: folder of Postgres's programs; None looks for one
-    :raises LocalError: Postgres or the gateway cannot start
+    :raises LocalError: Postgres or the gateway cannot start; in a group, if Postgres ends later
     :raises MigrationError: the kept database does not fit this version
     """
-    async with postgres.running(folder, bin_dir=bin_dir) as server:
+    async with postgres.running(folder, bin_dir=bin_dir) as server, _watched(server):
         jwt_secret, issued_at = _kept_secret(folder / "jwt-secret")
         await _prepare(server, jwt_secret)
         # The keys depend on what is kept alone, so that they outlive a restart.
@@ -73,6 +74,15 @@ async def running(
         )
         async with serving(config) as url:
             yield Plane(url, anon, service, user, server.url(), jwt_secret)
+
+
+@asynccontextmanager
+async def _watched(server: postgres.Server) -> AsyncIterator[None]:
+    """Cancel the block when the server ends by itself: without it the gateway is of no use."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(postgres.watch, server)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def _prepare(server: postgres.Server, jwt_secret: str) -> None:

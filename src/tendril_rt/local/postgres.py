@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -31,6 +31,7 @@ from tendril_rt.errors import LocalError
 
 _READY_S = 30.0  # a crash recovery of a large write-ahead log may take this long
 _STOP_S = 10.0
+_WATCH_S = 0.5
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
 
@@ -53,9 +54,10 @@ class Server:
     """A running server. *password* belongs to the superuser ``postgres``."""
 
     port: int
-    password: str
+    password: str = field(repr=False)
     bin_dir: Path
     log_file: Path
+    process: subprocess.Popen[bytes] = field(repr=False)
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         """Return a libpq URL. Every role that can log in has the superuser's password."""
@@ -111,10 +113,11 @@ async def running(
     await anyio.Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(folder / "lock", folder):
         password = await _initialised(folder, binaries)
-        server = Server(port or _free_port(), password, binaries, folder / "postgres.log")
-        process = _spawn(binaries, folder / "data", server)
+        port, log_file = port or _free_port(), folder / "postgres.log"
+        process = _spawn(binaries, folder / "data", port, log_file)
+        server = Server(port, password, binaries, log_file, process)
         try:
-            await _ready(server, process)
+            await _ready(server)
             yield server
         finally:
             with anyio.CancelScope(shield=True):
@@ -158,7 +161,10 @@ async def _initialised(folder: Path, binaries: Path) -> str:
             argv, preexec_fn=_preexec(), capture_output=True, text=True, check=False
         )
 
-    done = await anyio.to_thread.run_sync(initdb)
+    try:
+        done = await anyio.to_thread.run_sync(initdb)
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise _not_started(exc) from exc
     if done.returncode != 0:
         raise LocalError(f"initdb failed in {folder}: {done.stderr.strip()[-600:]}")
     fresh.rename(folder / "data")
@@ -178,23 +184,36 @@ def _check_version(folder: Path, binaries: Path) -> None:
         )
 
 
-def _spawn(binaries: Path, data: Path, server: Server) -> subprocess.Popen[bytes]:
-    options = {**_OPTIONS, "port": str(server.port)}
+def _spawn(binaries: Path, data: Path, port: int, log_file: Path) -> subprocess.Popen[bytes]:
+    options = {**_OPTIONS, "port": str(port)}
     argv = [str(binaries / "postgres"), "-D", str(data)]
     for name, value in options.items():
         argv += ["-c", f"{name}={value}"]
-    with server.log_file.open("ab") as log:
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            preexec_fn=_preexec(),
-            start_new_session=True,  # Ctrl-C goes to the parent, which stops the server in order
+    with log_file.open("ab") as log:
+        try:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_preexec(),
+                start_new_session=True,  # Ctrl-C goes to the parent: it stops the server in order
+            )
+        except (OSError, subprocess.SubprocessError) as exc:
+            raise _not_started(exc) from exc
+
+
+def _not_started(exc: Exception) -> LocalError:
+    why = ""
+    if os.getuid() == 0:
+        why = (
+            ". As root Postgres needs a user namespace, which many containers refuse: run this as "
+            "an ordinary user"
         )
+    return LocalError(f"Postgres cannot be started ({exc}){why}")
 
 
-async def _ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+async def _ready(server: Server) -> None:
     deadline = anyio.current_time() + _READY_S
     while True:
         try:
@@ -202,13 +221,28 @@ async def _ready(server: Server, process: subprocess.Popen[bytes]) -> None:
                 server.url(), connect_timeout=5, autocommit=True
             )
         except psycopg.OperationalError as exc:
-            if process.poll() is not None or anyio.current_time() > deadline:
-                tail = server.log_file.read_text(errors="replace")[-800:]
-                raise LocalError(f"Postgres did not start; end of its log:\n{tail}") from exc
+            if server.process.poll() is not None or anyio.current_time() > deadline:
+                raise LocalError(
+                    f"Postgres did not start; end of its log:\n{_end_of_log(server)}"
+                ) from exc
             await anyio.sleep(0.01)
         else:
             await connection.close()
             return
+
+
+async def watch(server: Server) -> None:
+    """Watch until cancelled.
+
+    :raises LocalError: the server ended by itself
+    """
+    while server.process.poll() is None:  # noqa: ASYNC110 - nothing tells us of a child's end
+        await anyio.sleep(_WATCH_S)
+    raise LocalError(f"Postgres ended by itself; end of its log:\n{_end_of_log(server)}")
+
+
+def _end_of_log(server: Server) -> str:
+    return server.log_file.read_text(errors="replace")[-800:]
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

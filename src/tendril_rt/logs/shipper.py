@@ -1,8 +1,8 @@
 """From the spool to the control plane: batches in order, one request in flight, until acknowledged.
 
 Invariants: chunks are sent in order of ``seq``; the control plane's ``next_seq`` alone says what is
-stored; nothing is dropped because of a failure: 5xx and timeouts are retried with jitter for as
-long as the agent lives, a gap rewinds. Being fenced out ends it, with the spool kept.
+stored; nothing is dropped because of a failure: 5xx, timeouts and refused keys are retried with
+jitter for as long as the agent lives, a gap rewinds. Being fenced out ends it, with the spool kept.
 """
 
 import logging
@@ -12,7 +12,7 @@ from typing import Protocol
 import anyio
 
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.errors import Unavailable
+from tendril_rt.errors import Unauthorized, Unavailable
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import Ack, Cancel, Chunk
 
@@ -74,7 +74,7 @@ class Shipper:
     async def _deliver(self, chunks: Sequence[Chunk]) -> None:
         try:
             ack = await self._sink.append_chunks(self.acked, chunks)
-        except Unavailable as exc:
+        except (Unavailable, Unauthorized) as exc:  # a key may be put right again
             delay_s = self._backoff.next_s()
             _log.warning(
                 "logs wait in the spool from chunk %d: %s; next try in %.1f s",

@@ -19,17 +19,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tendril_rt.aio.wakeup import Wakeup
+from tendril_rt.errors import SpoolError
 from tendril_rt.logs.cut import clean
 from tendril_rt.model import Chunk, StreamType
 
 _HEADER = struct.Struct("<IQBI")
 _STREAMS = tuple(StreamType)
+_SYSTEM_LINE_CHARACTERS = 8192  # as much as the control plane keeps of an error message
 
 _log = logging.getLogger(__name__)
 
 
 class Spool:
-    """One attempt's log; see :func:`create`. Written by one reader, read by one shipper."""
+    """One attempt's log; see :func:`create`. Written by one reader, read by one shipper.
+
+    :ivar lost_bytes: of output that the disk refused, all together
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -37,7 +42,8 @@ class Spool:
         self._positions = array("Q")  # where each record starts, by seq
         self._end = 0
         self._byte_offset = 0
-        self._lost_bytes = 0
+        self._lost_bytes = 0  # since the last loss notice
+        self.lost_bytes = 0
         self.is_closed = False
         self.grown = Wakeup()
 
@@ -56,16 +62,16 @@ class Spool:
         Invalid UTF-8 becomes U+FFFD and NUL is dropped here, so that offsets count stored bytes.
         """
         if self._lost_bytes and not self._write(StreamType.SYSTEM, self._loss_notice()):
-            self._lost_bytes += len(raw)
+            self._lose(len(raw))
             return
         self._lost_bytes = 0
         text = clean(raw)
         if text and not self._write(stream, text):
-            self._lost_bytes += len(raw)
+            self._lose(len(raw))
 
     def system(self, line: str) -> None:
-        """Add a line of the agent itself."""
-        self.append(StreamType.SYSTEM, f"{line}\n".encode())
+        """Add a line of the agent itself; the end of a very long one is left out."""
+        self.append(StreamType.SYSTEM, f"{line[:_SYSTEM_LINE_CHARACTERS]}\n".encode())
 
     def close(self) -> None:
         """Say that nothing will be appended any more; the shipper may come to its end."""
@@ -117,6 +123,10 @@ class Spool:
         self.grown.set()
         return True
 
+    def _lose(self, count: int) -> None:
+        self._lost_bytes += count
+        self.lost_bytes += count
+
     def _loss_notice(self) -> bytes:
         return f"[{self._lost_bytes} bytes of output are missing: the disk was full]\n".encode()
 
@@ -127,10 +137,16 @@ def create(path: Path) -> Iterator[Spool]:
 
     The file stays when the block ends: :func:`discard` it once everything is delivered.
 
-    :raises OSError: it cannot be created
+    :raises SpoolError: it cannot be created
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except OSError as exc:
+        raise SpoolError(
+            f"the agent cannot keep a log in {path}: {exc.strerror or exc}. Check the permissions "
+            "and the free space of TENDRIL_STATE_DIR"
+        ) from exc
     try:
         yield Spool(path, descriptor)
     finally:

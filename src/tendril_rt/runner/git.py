@@ -7,9 +7,9 @@ messages never hold a credential.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import anyio
 
@@ -21,6 +21,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,254}")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?![:-])\S+")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
+_CREDENTIAL_HELPER = (
+    '!f() { [ "$1" = get ] && printf "username=%s\\npassword=%s\\n" '
+    '"$TENDRIL_GIT_USERNAME" "$TENDRIL_GIT_PASSWORD"; }; f'
+)
 _HARDENED = (
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.fsmonitor=false"),
@@ -59,26 +63,24 @@ class Git:
 
         :raises GitError: with what git said, without credentials, and what to check
         """
-        repo = checked_repo(source.repo, allow_file=self.allow_file)
+        remote = Remote.of(checked_repo(source.repo, allow_file=self.allow_file))
         version = checked_version(source.version)
         await anyio.Path(into).mkdir(mode=0o700)
         await self._git(into, "init", "--quiet")
-        ref = await self._resolve(into, repo, version)
-        await self._git(
-            into, "fetch", "--quiet", "--depth=1", "--no-tags", "--", repo, ref, about=repo
-        )
-        await self._git(into, "checkout", "--quiet", "--detach", "FETCH_HEAD", about=repo)
+        ref = await self._resolve(into, remote, version)
+        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--", remote.url, ref)
+        await self._git(into, *fetch, remote=remote)
+        await self._git(into, "checkout", "--quiet", "--detach", "FETCH_HEAD", remote=remote)
         commit = (await self._git(into, "rev-parse", "HEAD")).strip()
         return Checkout(commit, _root_module(into, source))
 
-    async def _resolve(self, cwd: Path, repo: str, version: str) -> str:
+    async def _resolve(self, cwd: Path, remote: "Remote", version: str) -> str:
         """Return the full name of the tag or branch *version*, or *version* if it is a commit."""
         if _COMMIT.fullmatch(version):
             return version  # also where a branch borrows its name
+        sorting = "--sort=version:refname"
         listing = await self._git(
-            cwd,
-            *("ls-remote", "--tags", "--heads", "--sort=version:refname", "--", repo),
-            about=repo,
+            cwd, "ls-remote", "--tags", "--heads", sorting, "--", remote.url, remote=remote
         )
         names = [line.split("\t", 1)[1] for line in listing.splitlines() if "\t" in line]
         for ref in (f"refs/tags/{version}", f"refs/heads/{version}"):
@@ -87,17 +89,17 @@ class Git:
         tags = [n.removeprefix("refs/tags/") for n in names if n.startswith("refs/tags/")]
         known = [tag for tag in tags if not tag.endswith("^{}")][-5:]
         raise GitError(
-            f"version {version!r} is no tag, branch or full commit of {without_credentials(repo)}"
+            f"version {version!r} is no tag, branch or full commit of {remote.url}"
             f" ({'its newest tags: ' + ', '.join(known) if known else 'it has no tags'}): push the "
             "version, or correct template_source.version"
         )
 
-    async def _git(self, cwd: Path, *arguments: str, about: str = "") -> str:
-        protocols = "https:ssh:file" if self.allow_file else "https:ssh"
+    async def _git(self, cwd: Path, *arguments: str, remote: "Remote | None" = None) -> str:
         env = {
             **self.env,
+            **(remote.credentials if remote else {}),
             "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": protocols,
+            "GIT_ALLOW_PROTOCOL": "https:ssh:file" if self.allow_file else "https:ssh",
             "LC_ALL": "C",
         }
         env.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
@@ -108,8 +110,39 @@ class Git:
         except StepError as exc:
             raise GitError(f"git {arguments[0]}: {exc}") from exc
         if code != 0:
-            raise GitError(_explain(arguments[0], code, stderr, about))
+            raise GitError(_explain(arguments[0], code, stderr, remote))
         return stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where a template comes from.
+
+    :ivar url: without credentials, fit for argv and messages
+    :ivar credentials: what stood in the address, as environment of git: answered by a credential
+        helper for that host alone, never seen in the list of processes
+    """
+
+    url: str
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, repo: str) -> "Remote":
+        """Split a checked address."""
+        parts = urlsplit(repo)
+        if parts.scheme != "https" or parts.username is None:
+            return cls(repo)
+        host = parts.netloc.rpartition("@")[2]
+        return cls(
+            urlunsplit(parts._replace(netloc=host)),
+            {
+                "GIT_CONFIG_COUNT": "1",
+                "GIT_CONFIG_KEY_0": f"credential.https://{host}.helper",
+                "GIT_CONFIG_VALUE_0": _CREDENTIAL_HELPER,
+                "TENDRIL_GIT_USERNAME": unquote(parts.username),
+                "TENDRIL_GIT_PASSWORD": unquote(parts.password or ""),
+            },
+        )
 
 
 def checked_repo(repo: str, *, allow_file: bool) -> str:
@@ -180,9 +213,9 @@ def _root_module(into: Path, source: TemplateSource) -> Path:
     return root
 
 
-def _explain(command: str, code: int, stderr: str, repo: str) -> str:
+def _explain(command: str, code: int, stderr: str, remote: Remote | None) -> str:
     said = without_credentials(stderr.strip())[-600:] or f"exit code {code}"
-    where = f" for {without_credentials(repo)}" if repo else ""
+    where = f" for {remote.url}" if remote else ""
     return (
         f"git {command} failed{where}: {said}. Check that the repository exists and that the "
         "agent's credentials may read it"

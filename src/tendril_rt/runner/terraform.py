@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _BACKEND = re.compile(r"\b(?:backend|cloud)\b")
 _PLAN_FILE = "tendril.tfplan"
 _VARIABLES_FILE = "terraform.tfvars.json"
 _TAIL_LINES = 12
+_MAX_TEMPLATE_CHARACTERS = 1024 * 1024  # of one file; Terraform itself reads the rest
 _VERSION_TIMEOUT_S = 30.0
 
 
@@ -67,6 +69,7 @@ class Terraform:
     """One root module and how to run Terraform in it.
 
     :ivar state_dir: where state goes for templates without a backend
+    :ivar stack_key: names the state
     :ivar interrupt: set to stop the running command by its policy
     """
 
@@ -74,10 +77,11 @@ class Terraform:
     root_module: Path
     env: Mapping[str, str]
     state_dir: Path
+    stack_key: str
     output: Output
     interrupt: anyio.Event
 
-    def write_inputs(self, snapshot: Snapshot, stack_key: str) -> None:
+    def write_inputs(self, snapshot: Snapshot) -> None:
         """Write variables, backend settings and, where the template has none, a backend.
 
         :raises StepError: a file cannot be written
@@ -91,10 +95,13 @@ class Terraform:
             spare = self._may_have_backend()
             _write(
                 self._spare_backend if spare else self._own_backend,
-                self._local_backend(stack_key),
+                self._local_backend(),
             )
         except OSError as exc:
-            raise StepError(f"cannot write Terraform's inputs: {exc.strerror or exc}") from exc
+            raise StepError(
+                f"cannot write {exc.filename or 'the inputs of Terraform'}: {exc.strerror or exc}. "
+                "Check the free space of TENDRIL_WORKSPACE_DIR and TENDRIL_STATE_DIR"
+            ) from exc
 
     async def init(self) -> StepResult:
         """Initialise; with the agent's own backend where Terraform finds none in the template.
@@ -125,9 +132,16 @@ class Terraform:
     async def apply(self) -> StepResult:
         """Apply the saved plan.
 
-        :raises TerraformError: with the end of what Terraform said
+        :raises TerraformError: with the end of what Terraform said, and where the state is if
+            Terraform could not store it
         """
-        return await self._run("apply", "apply", ["-input=false", "-no-color", _PLAN_FILE])
+        try:
+            return await self._run("apply", "apply", ["-input=false", "-no-color", _PLAN_FILE])
+        except TerraformError as exc:
+            rescued = self._rescue_state()
+            if rescued is None:
+                raise
+            raise TerraformError(exc.step, exc.exit_code, f"{exc}\n{rescued}") from exc
 
     async def _run(self, step: str, command: str, arguments: Sequence[str]) -> StepResult:
         env = {
@@ -165,14 +179,39 @@ class Terraform:
         """False is certain; True may be a comment, a string or a block of that name."""
         patterns = ("*.tf", "*.tf.json", "*.tofu", "*.tofu.json")
         files = (file for pattern in patterns for file in self.root_module.glob(pattern))
-        return any(_BACKEND.search(file.read_text(errors="replace")) for file in files)
+        return any(_BACKEND.search(_beginning_of(file)) for file in files if file.is_file())
 
-    def _local_backend(self, stack_key: str) -> str:
-        folder = self.state_dir / hashlib.sha256(stack_key.encode()).hexdigest()[:32]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(folder / "stack_key", stack_key)
+    def _local_backend(self) -> str:
+        folder = self._stack_dir()
+        _write(folder / "stack_key", self.stack_key)
         path = str(folder / "terraform.tfstate")
         return json.dumps({"terraform": {"backend": {"local": {"path": path}}}})
+
+    def _stack_dir(self) -> Path:
+        folder = self.state_dir / hashlib.sha256(self.stack_key.encode()).hexdigest()[:32]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def _rescue_state(self) -> str | None:
+        """Take what Terraform could not store out of the workspace, which will be removed."""
+        errored = self.root_module / "errored.tfstate"
+        if not errored.exists():
+            return None
+        try:
+            kept = self._stack_dir() / f"errored-{int(time.time())}.tfstate"
+            kept.touch(mode=0o600)
+            shutil.copyfile(errored, kept)
+        except OSError as exc:
+            return f"THE STATE IS LOST: it could not be stored, nor kept by the agent ({exc})"
+        return (
+            f"Terraform could not store the state. It is kept in {kept} on the agent's host: put "
+            "it back with 'terraform state push' before the next run"
+        )
+
+
+def _beginning_of(file: Path) -> str:
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        return opened.read(_MAX_TEMPLATE_CHARACTERS)
 
 
 def _write(path: Path, text: str) -> None:

@@ -55,6 +55,11 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
     root = base / provision_id
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if base.stat().st_uid not in (0, os.geteuid()):
+            raise WorkspaceError(
+                f"{base} belongs to another user, who could change what runs there: name another "
+                "folder in TENDRIL_WORKSPACE_DIR"
+            )
         lock = _locked(_lock_file(base, provision_id))
         try:
             if root.exists():
