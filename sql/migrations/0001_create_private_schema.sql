@@ -8,7 +8,9 @@
 -- Functions fix their search_path. One-liners have a RETURN body instead: it is bound when the
 -- function is made, so no search_path can mislead it, and the planner can inline it. Functions that
 -- agents call all the time also forbid plans that read whole tables: sessions are pooled, and a plan
--- that was made and kept while a table was small would still be in use when it is large.
+-- that was made and kept while a table was small would still be in use when it is large. There, a query
+-- of a table with one row says "where one_row": a plan without an index counts as so costly that
+-- Postgres would compile it first.
 
 create schema if not exists tendril_private;
 comment on schema tendril_private is
@@ -24,7 +26,9 @@ create table tendril_private.settings (
   retry_cap interval not null default '10 min' check (retry_cap >= '0'),
   offline_after interval not null default '90 s' check (offline_after > '0'),
   beat_coalescing interval not null default '20 s' check (beat_coalescing >= '0'),
-  sweep_every interval not null default '5 s' check (sweep_every >= '0')
+  sweep_every interval not null default '5 s' check (sweep_every >= '0'),
+  outage_after interval not null default '45 s' check (outage_after > '0'),
+  log_retention interval not null default '30 days' check (log_retention > '0')
 );
 comment on table tendril_private.settings is
   'The one place of every duration; one row. Change it with UPDATE, it holds from the next call on.';
@@ -44,16 +48,28 @@ comment on column tendril_private.settings.beat_coalescing is
   'A published cluster row is rewritten by heartbeats at most this often.';
 comment on column tendril_private.settings.sweep_every is
   'Heartbeats look for silent agents of other clusters at most this often, all together.';
+comment on column tendril_private.settings.outage_after is
+  'When no agent at all has been heard for so long, it is the control plane that was away: nobody is '
+  'reaped for one lease_ttl. Longer than the 30 s between two beats of a lone agent, and so short '
+  'that an outage which goes unnoticed kills no lease: 30 s since the last beat, this, and 30 s until '
+  'the next beat do not exceed lease_ttl + reap_grace.';
+comment on column tendril_private.settings.log_retention is
+  'How long pg_cron, where it exists, keeps the logs of ended provisions.';
 insert into tendril_private.settings default values;
 
 create table tendril_private.sweeps (
   one_row boolean primary key default true check (one_row),
-  swept_at timestamptz not null default '-infinity'
+  swept_at timestamptz not null default '-infinity',
+  paused_until timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 comment on table tendril_private.sweeps is
-  'When heartbeats last swept all clusters; one row, apart from the settings because it is hot.';
+  'When agents were last heard and all clusters swept; one row, apart from the settings because it '
+  'is hot.';
 comment on column tendril_private.sweeps.one_row is 'Keeps the table at one row.';
-comment on column tendril_private.sweeps.swept_at is 'Start of the last sweep.';
+comment on column tendril_private.sweeps.swept_at is
+  'Last sign of life of any agent, to within settings.sweep_every; each is also a sweep.';
+comment on column tendril_private.sweeps.paused_until is
+  'Nobody is reaped before then: the control plane itself was away.';
 insert into tendril_private.sweeps default values;
 
 create table tendril_private.jwt_secrets (
@@ -77,6 +93,7 @@ begin
   if p_secret <> '' then
     insert into tendril_private.jwt_secrets (secret) values (p_secret);
   end if;
+  perform tendril_private.audit('jwt_secret_set');
 end $$;
 comment on function tendril_private.set_jwt_secret(text) is
   'Store the project''s JWT secret, with which agents'' Realtime tokens are signed; null or empty '

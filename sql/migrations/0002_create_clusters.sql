@@ -1,4 +1,4 @@
--- Clusters, the tokens of their agents, and how an agent proves which cluster it is of.
+-- Clusters, the tokens of their agents, and the agents themselves.
 
 create table public.clusters (
   id uuid primary key default gen_random_uuid(),
@@ -8,10 +8,11 @@ create table public.clusters (
   last_heartbeat timestamptz,
   metadata jsonb not null default '{}' check (jsonb_typeof(metadata) = 'object'),
   max_concurrency int not null default 1 check (max_concurrency between 0 and 1000),
+  drain boolean not null default false,
   created_at timestamptz not null default now()
 ) with (fillfactor = 70);
 comment on table public.clusters is
-  'Where agents run. Owners read their own; written by register_cluster and by heartbeats.';
+  'Where agents run. Owners read their own; written by the owners'' functions and by heartbeats.';
 comment on column public.clusters.id is 'Known to the agent as TENDRIL_CLUSTER_ID.';
 comment on column public.clusters.user_id is
   'The owner: the subject of the JWT that registered it. No foreign key: the embedded plane has no '
@@ -25,6 +26,8 @@ comment on column public.clusters.last_heartbeat is
 comment on column public.clusters.metadata is 'Free for the owner''s tools.';
 comment on column public.clusters.max_concurrency is
   'How many provisions may run here at once, over all agents; 0 pauses the cluster.';
+comment on column public.clusters.drain is
+  'Nothing more is claimed here; what runs goes on to its end. Heartbeats tell the agents.';
 comment on column public.clusters.created_at is 'When it was registered.';
 
 create index clusters_owner on public.clusters ((user_id::text));
@@ -33,6 +36,7 @@ create table public.cluster_tokens (
   id uuid primary key default gen_random_uuid(),
   cluster_id uuid not null references public.clusters on delete cascade,
   verifier bytea not null check (length(verifier) = 32),
+  fingerprint text check (fingerprint ~ '^[0-9a-f]{12}$'),
   created_at timestamptz not null default now(),
   expires_at timestamptz,
   revoked_at timestamptz,
@@ -45,20 +49,50 @@ comment on column public.cluster_tokens.cluster_id is 'The cluster it speaks for
 comment on column public.cluster_tokens.verifier is
   'sha256 of the text that agents send, which is hex(sha256(token)): who steals this table can '
   'impersonate nobody.';
+comment on column public.cluster_tokens.fingerprint is
+  'First 12 hex digits of that text: tells which token an audit event speaks of, useless to a thief.';
 comment on column public.cluster_tokens.created_at is 'When it was made.';
 comment on column public.cluster_tokens.expires_at is 'Refused from then on; null: never.';
 comment on column public.cluster_tokens.revoked_at is 'Refused from then on; null: not revoked.';
 comment on column public.cluster_tokens.last_used_at is
   'Last heartbeat that carried it, to within a minute.';
 
+create unique index cluster_tokens_verifier on public.cluster_tokens (verifier, cluster_id);
 create index cluster_tokens_cluster on public.cluster_tokens (cluster_id);
 
-revoke all on public.clusters, public.cluster_tokens
+create table public.agents (
+  cluster_id uuid not null references public.clusters on delete cascade,
+  id uuid not null,
+  hostname text check (length(hostname) <= 255),
+  version text check (length(version) <= 100),
+  state text not null check (state in ('ONLINE', 'DRAINING', 'OFFLINE')),
+  capacity int check (capacity between 0 and 1000),
+  first_seen timestamptz not null default now(),
+  last_seen timestamptz not null,
+  primary key (cluster_id, id)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+comment on table public.agents is
+  'The agents of each cluster, as they describe themselves. Rewritten by every heartbeat, hence '
+  'unpublished, with room in its pages and no index on what changes.';
+comment on column public.agents.cluster_id is 'Whose token it has.';
+comment on column public.agents.id is
+  'Made by the agent and kept in its state directory; unique in its cluster only, so that nobody '
+  'can take another cluster''s agent''s place.';
+comment on column public.agents.hostname is 'Where it runs, as it says.';
+comment on column public.agents.version is 'Its release, as it says.';
+comment on column public.agents.state is
+  'ONLINE or DRAINING as its last heartbeat said, OFFLINE after a silence.';
+comment on column public.agents.capacity is 'How many provisions it runs at once, as it says.';
+comment on column public.agents.first_seen is 'Its first heartbeat.';
+comment on column public.agents.last_seen is 'Its last heartbeat.';
+
+revoke all on public.clusters, public.cluster_tokens, public.agents
   from public, anon, authenticated, service_role;
 alter table public.clusters enable row level security;
 alter table public.cluster_tokens enable row level security;
-grant select on public.clusters to authenticated, service_role;
-grant select (id, cluster_id, created_at, expires_at, revoked_at, last_used_at)
+alter table public.agents enable row level security;
+grant select on public.clusters, public.agents to authenticated, service_role;
+grant select (id, cluster_id, fingerprint, created_at, expires_at, revoked_at, last_used_at)
   on public.cluster_tokens to authenticated, service_role;
 
 -- The claim is compared as text: casting it would let one malformed token break Realtime's poller
@@ -71,62 +105,7 @@ create policy owner_reads on public.cluster_tokens for select to authenticated
   using (exists (select from public.clusters c where c.id = cluster_id));
 comment on policy owner_reads on public.cluster_tokens is
   'Owners see the tokens of the clusters that they see.';
-
-
-create function tendril_private.verifier_of(p_token_hash text) returns bytea
-language sql stable parallel safe
-return sha256(convert_to(lower(p_token_hash), 'UTF8'));
-comment on function tendril_private.verifier_of(text) is
-  'cluster_tokens.verifier for the hash that an agent sends.';
-
-create function tendril_private.authenticate(p_cluster_id uuid, p_token_hash text) returns void
-language plpgsql stable set search_path = '' as $$
-begin
-  perform from public.cluster_tokens t
-  where t.cluster_id = p_cluster_id
-    and t.verifier = tendril_private.verifier_of(p_token_hash)
-    and t.revoked_at is null
-    and (t.expires_at is null or t.expires_at > now());
-  if not found then
-    raise exception using errcode = 'PT401', message = 'cluster id or token are wrong',
-      hint = 'check TENDRIL_CLUSTER_ID and TENDRIL_API_TOKEN; the token may be expired or revoked';
-  end if;
-end $$;
-comment on function tendril_private.authenticate(uuid, text) is
-  'Raise PT401 unless the hash is that of a live token of the cluster. Never says which of the two '
-  'was wrong.';
-
-create function public.register_cluster(p_name text, p_max_concurrency int default 1) returns jsonb
-language plpgsql volatile security definer set search_path = '' as $$
-declare
-  v_user uuid := tendril_private.caller();
-  v_name text := trim(coalesce(p_name, ''));
-  v_token text;
-  v_cluster uuid;
-begin
-  if length(v_name) not between 1 and 100 then
-    raise exception using errcode = 'PT422', message = 'a cluster name has 1 to 100 characters';
-  end if;
-  if coalesce(p_max_concurrency, 1) not between 0 and 1000 then
-    raise exception using errcode = 'PT422', message = 'max_concurrency is between 0 and 1000';
-  end if;
-  -- 244 random bits from the server's strong source, which is what gen_random_uuid() draws on.
-  v_token := 'tendril_' || encode(
-    sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex');
-  insert into public.clusters (user_id, name, max_concurrency)
-    values (v_user, v_name, coalesce(p_max_concurrency, 1))
-    returning id into v_cluster;
-  insert into public.cluster_tokens (cluster_id, verifier)
-    values (v_cluster, tendril_private.verifier_of(
-      encode(sha256(convert_to(v_token, 'UTF8')), 'hex')));
-  return jsonb_build_object('cluster_id', v_cluster, 'token', v_token);
-end $$;
-comment on function public.register_cluster(text, int) is
-  'For owners: make a cluster and its first token. The token is in this answer and nowhere else. '
-  'Answers {cluster_id, token}.';
-
-revoke all on function tendril_private.verifier_of(text),
-  tendril_private.authenticate(uuid, text),
-  public.register_cluster(text, int)
-  from public, anon, authenticated, service_role;
-grant execute on function public.register_cluster(text, int) to authenticated;
+create policy owner_reads on public.agents for select to authenticated
+  using (exists (select from public.clusters c where c.id = cluster_id));
+comment on policy owner_reads on public.agents is
+  'Owners see the agents of the clusters that they see.';

@@ -106,6 +106,38 @@ begin
   perform tests.refused('PT409', format('select tests.report(%L, 0, ''FAILED'', null, null)', v_id));
 end $$;
 
+-- scenario: an expired lease that nobody has reaped is still a lease; a reaped one is none
+do $$
+declare
+  v_provision public.provisions;
+begin
+  perform tests.submit(), tests.submit();
+  v_provision := tests.claim();
+  perform tests.silence(v_provision.id, '1 hour');
+  assert (tests.report(v_provision.id, 1, 'SUCCESS') ->> 'changed')::boolean;
+  v_provision := tests.claim();
+  perform tests.silence(v_provision.id, '1 hour');
+  perform tests.claim();
+  perform tests.refused('PT409', format('select tests.report(%L, 1, ''SUCCESS'')', v_provision.id));
+  assert (tests.provision(v_provision.id)).status = 'QUEUED';
+end $$;
+
+-- scenario: a cancelled run may end as it pleases
+do $$
+declare
+  v_provision public.provisions;
+  v_status text;
+begin
+  foreach v_status in array array['CANCELLED', 'SUCCESS', 'FAILED'] loop
+    perform tests.submit();
+    v_provision := tests.claim();
+    perform tests.as_owner(tests.alice()::text);
+    perform public.cancel_provision(v_provision.id, true);
+    perform tests.as_admin();
+    assert tests.report(v_provision.id, 1, v_status) ->> 'status' = v_status;
+  end loop;
+end $$;
+
 -- scenario: messages are bounded, metadata merges
 do $$
 declare

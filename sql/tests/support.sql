@@ -45,6 +45,12 @@ begin
   perform set_config('role', 'anon', true);
 end $$;
 
+create function tests.as_service() returns void language plpgsql as $$
+begin
+  perform set_config('request.jwt.claims', '{"role": "service_role"}', true);
+  perform set_config('role', 'service_role', true);
+end $$;
+
 create function tests.as_owner(p_subject text) returns void language plpgsql as $$
 begin
   perform set_config('request.jwt.claims',
@@ -70,12 +76,14 @@ begin
   return v_message;
 end $$;
 
+create function tests.snapshot() returns jsonb language sql immutable
+return '{"template_source": {"repo": "https://example.test/t.git", "version": "v1"}}'::jsonb;
+
 create function tests.submit(
   p_configuration_id uuid default gen_random_uuid(), p_cluster_id uuid default tests.cluster()
 ) returns uuid language sql volatile as $$
   insert into public.provisions (cluster_id, configuration_id, config_snapshot)
-  values (p_cluster_id, p_configuration_id,
-    '{"template_source": {"repo": "https://example.test/t.git", "version": "v1"}}')
+  values (p_cluster_id, p_configuration_id, tests.snapshot())
   returning id
 $$;
 
@@ -120,4 +128,26 @@ create function tests.silence(p_provision_id uuid, p_for interval) returns void
 language sql volatile as $$
   update public.provision_leases l set expires_at = clock_timestamp() + s.lease_ttl - p_for
   from tendril_private.settings s where l.provision_id = p_provision_id
+$$;
+
+-- A provision that was given up in APPLY.
+create function tests.lost_in_apply(p_stack uuid default gen_random_uuid())
+returns public.provisions language plpgsql as $$
+declare
+  v_provision public.provisions;
+begin
+  perform tests.submit(p_stack);
+  v_provision := tests.claim();
+  perform tests.beat(v_provision.id, v_provision.attempt, 'APPLY');
+  perform tests.silence(v_provision.id, '17 min');
+  perform tests.claim(tests.other_agent());
+  v_provision := tests.provision(v_provision.id);
+  assert v_provision.error_code = 'AGENT_LOST_DURING_APPLY';
+  return v_provision;
+end $$;
+
+-- What was written down of a provision, in order; of none: what names no provision.
+create function tests.audited(p_provision_id uuid) returns text[] language sql stable as $$
+  select coalesce(array_agg(e.action order by e.id), '{}')
+  from public.audit_events e where e.provision_id is not distinct from p_provision_id
 $$;

@@ -1,6 +1,7 @@
 """Servers, fresh databases and callers for the tests of ``sql/``."""
 
 import re
+import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,12 @@ Connection = psycopg.Connection[DictRow]
 
 CLUSTER = "c0000000-0000-4000-8000-000000000001"  # as in sql/tests/support.sql
 TOKEN_HASH = "a1" * 32
+
+#: Lines of a dump that say nothing of the schema, or are never the same.
+_PG_DUMPS_OWN = (
+    r"^--\n-- .*\n--\n|^-- Dumped .*\n|^\\(un)?restrict .*\n|^SET .*\n|^SELECT pg_catalog.*\n"
+    r"|^CREATE SCHEMA public;\n|^COMMENT ON SCHEMA public .*\n"
+)
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,36 @@ class Caller:
             p_agent_id=self.agent_id,
             p_log_chunks=log_chunks,
         )
+
+
+def privileges(connection: Connection) -> list[str]:
+    """Return what every role of the API holds, a line each, sorted."""
+    rows = connection.execute(resources.read("tests/privileges.sql").encode()).fetchall()
+    return sorted(row["privilege"] for row in rows)
+
+
+def published(connection: Connection) -> list[str]:
+    """Return the tables that Realtime announces, sorted."""
+    rows = connection.execute(
+        b"select tablename from pg_publication_tables where pubname = 'supabase_realtime'"
+    ).fetchall()
+    return sorted(row["tablename"] for row in rows)
+
+
+def dump(server: Server, url: str) -> str:
+    """Return the schema in ``url`` as the server's own pg_dump writes it, without what varies."""
+    done = subprocess.run(
+        [
+            str(server.bin_dir / "pg_dump"),
+            *("--schema-only", "--no-owner", "--schema=public", "--schema=tendril_private"),
+            url,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    text = re.sub(_PG_DUMPS_OWN, "", done.stdout, flags=re.M)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def load(connection: Connection, name: str) -> None:

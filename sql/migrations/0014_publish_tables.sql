@@ -19,6 +19,3 @@ begin
     end if;
   end loop;
 end $$;
-
--- PostgREST keeps a cache of what exists.
-notify pgrst, 'reload schema';

@@ -1,14 +1,14 @@
 -- The token with which an agent listens to Realtime: it sees its own cluster and nothing else.
 
 create function public.agent_realtime_token(p_cluster_id uuid, p_token_hash text) returns jsonb
-language plpgsql volatile security definer set search_path = '' as $$
+language plpgsql volatile security definer set search_path = '' set enable_seqscan = off as $$
 declare
   c_lifetime_s constant int := 3600;
   v_now bigint := floor(extract(epoch from clock_timestamp()));
   v_secret text;
 begin
   perform tendril_private.authenticate(p_cluster_id, p_token_hash);
-  select s.secret into v_secret from tendril_private.jwt_secrets s;
+  select s.secret into v_secret from tendril_private.jwt_secrets s where s.one_row;
   if not found then
     return null;
   end if;

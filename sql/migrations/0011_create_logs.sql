@@ -106,6 +106,9 @@ begin
   if not found then
     raise exception using errcode = 'PT404', message = 'no such provision';
   end if;
+  if v_provision.logs_pruned_at is not null then
+    raise exception using errcode = 'PT409', message = 'the logs of the provision were pruned';
+  end if;
   -- Authorship, not a live lease: whoever wrote the attempt delivers, also after its end.
   if v_provision.attempt = 0 or p_attempt is distinct from v_provision.attempt
       or v_provision.claimed_by is distinct from p_agent_id then
@@ -167,7 +170,8 @@ begin
       message = 'a chunk is text of at most 64 KiB with a stream type',
       hint = 'p_stream_type is STDOUT, STDERR or SYSTEM';
   end if;
-  select case when p.claimed_by is null then p.attempt else 0 end into v_attempt
+  select case when p.claimed_by is null and p.logs_pruned_at is null then p.attempt else 0 end
+    into v_attempt
     from public.provisions p where p.id = p_provision_id and p.cluster_id = p_cluster_id;
   if not found then
     raise exception using errcode = 'PT404', message = 'no such provision';
@@ -185,13 +189,46 @@ end $$;
 comment on function public.insert_provision_log(uuid, text, uuid, text, text) is
   'For clients that claim without an agent id: append one chunk; its number is given here.';
 
+create function public.prune_logs(p_older_than interval, p_at_most int default 1000) returns jsonb
+language plpgsql volatile security definer set search_path = '' as $$
+declare
+  v_ids uuid[];
+  v_chunks bigint;
+begin
+  if p_older_than is null or p_older_than < '0' then
+    raise exception using errcode = 'PT422', message = 'p_older_than is an interval, not negative';
+  end if;
+  with ended as (
+    select p.id from public.provisions p
+    where p.completed_at < clock_timestamp() - p_older_than and p.logs_pruned_at is null
+    limit p_at_most for no key update of p skip locked
+  ), marked as (
+    update public.provisions p set logs_pruned_at = clock_timestamp()
+    from ended where p.id = ended.id returning p.id
+  )
+  select coalesce(array_agg(m.id), '{}') into v_ids from marked m;
+  delete from tendril_private.lost_leases l where l.provision_id = any (v_ids);
+  delete from public.provision_logs l where l.provision_id = any (v_ids);
+  get diagnostics v_chunks = row_count;
+  if v_ids <> '{}' then
+    perform tendril_private.audit('logs_pruned', p_detail => jsonb_build_object(
+      'provisions', cardinality(v_ids), 'chunks', v_chunks, 'older_than', p_older_than));
+  end if;
+  return jsonb_build_object('provisions', cardinality(v_ids), 'chunks', v_chunks);
+end $$;
+comment on function public.prune_logs(interval, int) is
+  'For a scheduler: delete the logs of provisions that ended so long ago, at most of so many; whoever '
+  'wrote them can deliver no more. Answers {provisions, chunks}: repeat until provisions is 0.';
+
 revoke all on function tendril_private.lock_log(uuid, int),
   tendril_private.log_end(uuid, int),
   tendril_private.check_chunks(int, jsonb),
   public.insert_provision_logs(uuid, text, uuid, int, uuid, int, jsonb),
-  public.insert_provision_log(uuid, text, uuid, text, text)
+  public.insert_provision_log(uuid, text, uuid, text, text),
+  public.prune_logs(interval, int)
   from public, anon, authenticated, service_role;
 grant execute on function
   public.insert_provision_logs(uuid, text, uuid, int, uuid, int, jsonb),
   public.insert_provision_log(uuid, text, uuid, text, text)
   to anon;
+grant execute on function public.prune_logs(interval, int) to service_role;

@@ -24,6 +24,7 @@ create table public.provisions (
   error_message text check (length(error_message) <= 8192),
   error_code text check (length(error_code) <= 100),
   execution_metadata jsonb not null default '{}',
+  logs_pruned_at timestamptz,
   check ((completed_at is not null) = (status in ('SUCCESS', 'FAILED', 'CANCELLED'))),
   check (status <> 'PROCESSING' or (attempt > 0 and started_at is not null))
 ) with (
@@ -38,13 +39,14 @@ comment on column public.provisions.id is 'Names the provision everywhere.';
 comment on column public.provisions.seq is 'Order of submission; claims follow it.';
 comment on column public.provisions.cluster_id is 'Where it runs.';
 comment on column public.provisions.configuration_id is
-  'The configuration it was made from, if any.';
+  'The configuration it was made from, if any; one of the same owner''s (validate_request). No foreign '
+  'key: history outlives the configuration, and its id still names the stack.';
 comment on column public.provisions.operation is 'APPLY, PLAN or DESTROY.';
 comment on column public.provisions.stack_key is
   'Names the Terraform state: two provisions of one stack never run at once, nor out of order. '
   'Default: configuration_id, else cluster, repository and path.';
 comment on column public.provisions.config_snapshot is
-  'The desired state, frozen at submission; its shape is checked by the agent.';
+  'The desired state, frozen at submission. Its shape is checked then, and again by the agent.';
 comment on column public.provisions.configuration_hash is
   'sha256 (hex) of the snapshot''s RFC 8785 form, made by the submitter, never by the database: a '
   'hash that is computed here would protect nothing.';
@@ -68,7 +70,10 @@ comment on column public.provisions.error_message is
   'For people: what failed and how to mend it; at most 8192 characters.';
 comment on column public.provisions.error_code is 'For programs: a stable upper-case word.';
 comment on column public.provisions.execution_metadata is
-  'What the agent reports beside the outcome: commit, plan summary, cost, timings.';
+  'What the agent reports beside the outcome: commit, plan summary, cost, timings. late_result: an '
+  'outcome that came when it could no longer become the status.';
+comment on column public.provisions.logs_pruned_at is
+  'When prune_logs deleted its logs; nothing more is taken in then.';
 
 create index provisions_queue on public.provisions (cluster_id, seq) where status = 'QUEUED';
 create index provisions_stack_queue on public.provisions (cluster_id, stack_key, seq)
@@ -102,18 +107,10 @@ comment on policy owner_submits on public.provisions is
 
 create function tendril_private.prepare_provision() returns trigger
 language plpgsql volatile set search_path = '' as $$
-declare
-  c_snapshot_bytes constant int := 1048576;
 begin
   new.operation := coalesce(new.operation, 'APPLY');
   if new.operation not in ('APPLY', 'PLAN', 'DESTROY') then
     raise exception using errcode = 'PT422', message = 'operation is APPLY, PLAN or DESTROY';
-  end if;
-  if jsonb_typeof(new.config_snapshot) is distinct from 'object' then
-    raise exception using errcode = 'PT422', message = 'config_snapshot is a JSON object';
-  end if;
-  if octet_length(new.config_snapshot::text) > c_snapshot_bytes then
-    raise exception using errcode = 'PT422', message = 'config_snapshot is larger than 1 MiB';
   end if;
   if length(new.configuration_hash) > 128 then
     raise exception using errcode = 'PT422', message = 'configuration_hash is a sha256 in hex';
@@ -129,11 +126,49 @@ begin
   return new;
 end $$;
 comment on function tendril_private.prepare_provision() is
-  'Check what is submitted, by whichever way, and fill in the rest: every provision starts QUEUED.';
+  'Fill in what the submitter does not say: every provision starts QUEUED.';
 
 create trigger prepare_provision before insert on public.provisions
   for each row execute function tendril_private.prepare_provision();
 comment on trigger prepare_provision on public.provisions is 'Every provision starts QUEUED.';
+
+create function tendril_private.validate_request() returns trigger
+language plpgsql volatile security definer set search_path = '' as $$
+begin
+  perform tendril_private.check_snapshot(new.config_snapshot);
+  -- Its id names the stack: with another owner's, one could reserve that owner's stack.
+  if new.configuration_id is not null and not exists (
+      select from public.configurations g join public.clusters c on c.user_id = g.user_id
+      where g.id = new.configuration_id and c.id = new.cluster_id) then
+    raise exception using errcode = 'PT404', message = 'no such configuration';
+  end if;
+  return new;
+end $$;
+comment on function tendril_private.validate_request() is
+  'Check what is submitted through the API, by whichever way: the snapshot''s shape, and that the '
+  'configuration is the owner''s.';
+
+create function tendril_private.audit_request() returns trigger
+language plpgsql volatile security definer set search_path = '' as $$
+begin
+  perform tendril_private.audit('provision_created', new.cluster_id, new.id, jsonb_strip_nulls(
+    jsonb_build_object('operation', new.operation, 'configuration_id', new.configuration_id)));
+  return null;
+end $$;
+comment on function tendril_private.audit_request() is
+  'Write down who submitted the provision, by whichever way.';
+
+-- A request of the API carries claims. Without any it is the database's owner who restores or loads.
+create trigger validate_request before insert on public.provisions
+  for each row when (coalesce(current_setting('request.jwt.claims', true), '') <> '')
+  execute function tendril_private.validate_request();
+comment on trigger validate_request on public.provisions is
+  'What comes through the API is checked, whether by create_provision or by a direct insert.';
+create trigger audit_request after insert on public.provisions
+  for each row when (coalesce(current_setting('request.jwt.claims', true), '') <> '')
+  execute function tendril_private.audit_request();
+comment on trigger audit_request on public.provisions is
+  'What comes through the API is written down.';
 
 create function tendril_private.refuse_move() returns trigger
 language plpgsql volatile set search_path = '' as $$
@@ -148,11 +183,14 @@ create trigger legal_moves before update of status on public.provisions
   for each row
   when (old.status <> new.status and not (
     (old.status = 'QUEUED' and new.status in ('PROCESSING', 'CANCELLED'))
-    or (old.status = 'PROCESSING' and new.status in ('QUEUED', 'SUCCESS', 'FAILED', 'CANCELLED'))))
+    or (old.status = 'PROCESSING' and new.status in ('QUEUED', 'SUCCESS', 'FAILED', 'CANCELLED'))
+    or (old.status = 'FAILED' and new.status = 'PROCESSING' and new.attempt = old.attempt
+      and old.error_code is not distinct from 'AGENT_LOST_DURING_APPLY')))
   execute function tendril_private.refuse_move();
 comment on trigger legal_moves on public.provisions is
   'QUEUED to PROCESSING or CANCELLED; PROCESSING to a terminal status, or back to QUEUED when its '
-  'agent was lost before APPLY; terminal statuses never change.';
+  'agent was lost before APPLY; terminal statuses never change, but for one: a verdict on an agent '
+  'that was silent in APPLY is withdrawn when that attempt is heard again (take_up_lease).';
 
 create function tendril_private.cancel_level(p_requested timestamptz, p_forced timestamptz)
 returns text
@@ -166,8 +204,8 @@ comment on function tendril_private.cancel_level(timestamptz, timestamptz) is
   'What agents are told: none, graceful or force.';
 
 create function public.create_provision(
-  p_cluster_id uuid,
-  p_config_snapshot jsonb,
+  p_cluster_id uuid default null,
+  p_config_snapshot jsonb default null,
   p_configuration_hash text default null,
   p_operation text default 'APPLY',
   p_configuration_id uuid default null
@@ -175,8 +213,20 @@ create function public.create_provision(
 language plpgsql volatile security definer set search_path = '' as $$
 declare
   v_user uuid := tendril_private.caller();
+  v_configuration public.configurations;
+  v_cluster_id uuid := p_cluster_id;
+  v_snapshot jsonb := nullif(p_config_snapshot, 'null');
 begin
-  perform from public.clusters c where c.id = p_cluster_id and c.user_id = v_user;
+  if p_configuration_id is not null then
+    select g.* into v_configuration from public.configurations g
+      where g.id = p_configuration_id and g.user_id = v_user;
+    if not found then
+      raise exception using errcode = 'PT404', message = 'no such configuration';
+    end if;
+    v_cluster_id := coalesce(v_cluster_id, v_configuration.cluster_id);
+    v_snapshot := coalesce(v_snapshot, tendril_private.snapshot_of(v_configuration));
+  end if;
+  perform from public.clusters c where c.id = v_cluster_id and c.user_id = v_user;
   if not found then
     raise exception using errcode = 'PT404', message = 'no such cluster';
   end if;
@@ -184,11 +234,13 @@ begin
     insert into public.provisions
       (cluster_id, configuration_id, operation, config_snapshot, configuration_hash)
     values
-      (p_cluster_id, p_configuration_id, p_operation, p_config_snapshot, p_configuration_hash)
+      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash)
     returning *;
 end $$;
 comment on function public.create_provision(uuid, jsonb, text, text, uuid) is
-  'For owners: queue a provision. Answers its row.';
+  'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a '
+  'snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its '
+  'details.';
 
 create function public.cancel_provision(p_provision_id uuid, p_force boolean default false)
 returns jsonb
@@ -217,6 +269,10 @@ begin
     where p.id = p_provision_id
     returning p.* into v_after;
   end if;
+  if v_after is distinct from v_before then
+    perform tendril_private.audit('cancel_requested', v_after.cluster_id, p_provision_id,
+      jsonb_build_object('force', v_after.force_cancel_requested_at is not null));
+  end if;
   return jsonb_build_object(
     'status', v_after.status,
     'changed', v_after is distinct from v_before,
@@ -228,6 +284,8 @@ comment on function public.cancel_provision(uuid, boolean) is
   'stays as it is. Answers {status, changed, cancel: none|graceful|force}.';
 
 revoke all on function tendril_private.prepare_provision(),
+  tendril_private.validate_request(),
+  tendril_private.audit_request(),
   tendril_private.refuse_move(),
   tendril_private.cancel_level(timestamptz, timestamptz),
   public.create_provision(uuid, jsonb, text, text, uuid),
