@@ -1,7 +1,7 @@
 """Real Terraform on small local templates: steps, failures, inputs, state, and its environment."""
 
-import json
 import dataclasses
+import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
