@@ -184,7 +184,10 @@ async def _parameters(request: web.Request) -> dict[str, object]:
 
 async def _body(request: web.Request) -> tuple[str, list[str]]:
     """Return the object in the body as it is, and its keys."""
-    content = await request.read() or b"{}"
+    try:
+        content = await request.read() or b"{}"
+    except web.HTTPRequestEntityTooLarge as exc:
+        raise Refused(413, "TENDRIL413", "the body is too large for the gateway") from exc
     if "Content-Type" in request.headers and request.content_type != _JSON:
         raise not_offered(f"a body of type {request.content_type}")
     try:
