@@ -43,7 +43,7 @@ format: $(VENV)/.ready ## format and sort what ruff can
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.ready ## run one benchmark: make bench B=startup (a table, and build/bench/startup.json)
-	@test -n '$(B)' || { echo "which one? make bench B=<name>:"; ls bench | sed -n 's/^\([a-z][a-z_]*\)\.py$$/  \1/p' | grep -v '^  frame$$'; exit 2; }
+	@test -n '$(B)' || { echo "which one? make bench B=<name>:"; ls bench | sed -n 's/^\([a-z]*\)\.py$$/  \1/p' | grep -v '^  frame$$'; exit 2; }
 	@$(BIN)/python -m bench.$(B)
 
 wheel: $(VENV)/.ready ## build the wheel into dist/
