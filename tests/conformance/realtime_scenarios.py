@@ -28,6 +28,7 @@ _WRONG_SECRET = SECRET[::-1]
 _FOLDER = Path(__file__).parent / "recordings" / "realtime"
 _ANSWER_S = 10.0
 _SILENCE_S = 0.2
+_ARRAY_FRAME = ("join_ref", "ref", "topic", "event", "payload")  # of vsn 2.0.0
 _MARKS = {"int": r"\d+", "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"}
 _SHORT_LIVES = {"<now+6 s>": 2}  # long enough to join, and the test need not wait longer
 
@@ -148,10 +149,15 @@ async def serving(url: str, *, poll_interval_s: float = 0.0) -> AsyncIterator[st
 
 
 class Player:
-    """One client: sends frames, expects frames."""
+    """One client: sends frames, expects frames.
 
-    def __init__(self, socket: ClientWebSocketResponse) -> None:
+    With *vsn* 2.0.0 the same frames travel as arrays, and the server's name their join as well.
+    """
+
+    def __init__(self, socket: ClientWebSocketResponse, vsn: str) -> None:
         self._socket = socket
+        self._has_arrays = vsn == "2.0.0"
+        self._joins: dict[str, set[object]] = {}
         self._tokens: dict[str, str] = {}
         self._bound: dict[str, int] = {}
 
@@ -170,12 +176,19 @@ class Player:
 
     async def send(self, frame: object) -> None:
         """Send *frame*, with a token in place of each ``<jwt:NAME>``."""
+        if self._has_arrays and isinstance(frame, dict):
+            self._joins.setdefault(frame["topic"], set()).add(frame.get("join_ref"))
+            frame = [frame.get(name) for name in _ARRAY_FRAME]
         text = json.dumps(frame)
         await self._socket.send_str(re.sub(r"<jwt:(\w+)>", lambda m: self._token(m[1]), text))
 
     async def receive(self) -> dict[str, object]:
         """Return the next frame."""
-        frame: dict[str, object] = await self._socket.receive_json(timeout=_ANSWER_S)
+        frame = await self._socket.receive_json(timeout=_ANSWER_S)
+        if self._has_arrays:
+            frame = dict(zip(_ARRAY_FRAME, frame, strict=True))
+            assert frame.pop("join_ref") in self._joins[frame["topic"]]
+        assert isinstance(frame, dict)
         return frame
 
     async def expect_silence(self) -> None:
@@ -247,8 +260,10 @@ class Player:
 
 
 @asynccontextmanager
-async def connected(base: str, *, apikey: str | None = None) -> AsyncIterator[Player]:
+async def connected(
+    base: str, *, apikey: str | None = None, vsn: str = "1.0.0"
+) -> AsyncIterator[Player]:
     """Open a socket at *base*."""
-    address = f"{base}/socket/websocket?vsn=1.0.0&apikey={apikey or token('anon')}"
+    address = f"{base}/socket/websocket?vsn={vsn}&apikey={apikey or token('anon')}"
     async with ClientSession() as session, session.ws_connect(address) as socket:
-        yield Player(socket)
+        yield Player(socket, vsn)

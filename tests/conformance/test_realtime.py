@@ -73,6 +73,19 @@ async def test_frames_are_as_recorded(name: str, server: postgres.Server, idle_u
         await player.play(steps, url)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["heartbeat", "join_insert_filter", "duplicate_join", "access_token_refresh", "leave"],
+)
+async def test_frames_travel_as_arrays_for_clients_that_want_them(
+    name: str, server: postgres.Server
+) -> None:
+    """What supabase-js speaks; not recorded, but the same exchange in another form."""
+    url = scenarios.copy(server)
+    async with scenarios.serving(url) as base, scenarios.connected(base, vsn="2.0.0") as player:
+        await player.play(scenarios.load(name)["steps"], url)
+
+
 def test_every_recording_is_replayed_or_named() -> None:
     named = {name for name in OUT_OF_SCOPE if not name.startswith("handshake")}
     assert named <= set(scenarios.names())

@@ -1,4 +1,7 @@
-"""One socket of Realtime: Phoenix channels, vsn 1.0.0, frame by frame as the real server answers.
+"""One socket of Realtime: Phoenix channels, frame by frame as the real server answers.
+
+Frames are objects (vsn 1.0.0, what is recorded) or arrays of the same five parts (vsn 2.0.0, what
+supabase-js speaks).
 
 Owns the frames of a connection, its channels and the terms of their tokens. Must never touch the
 database. A client that does not read is hung up on once its backlog is full, so it neither slows
@@ -13,13 +16,14 @@ from dataclasses import dataclass, field
 import anyio
 import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.local.gateway.access import Binding, Identity, Refused, Subscription, identified
 
 _BACKLOG_BYTES = 8 * 2**20  # of frames that the client has not taken yet
 _CLOSE_S = 1.0
+_ARRAY_FRAME = ("join_ref", "ref", "topic", "event", "payload")
 
 
 class _Config(BaseModel):
@@ -69,7 +73,7 @@ class Channel:
     def push(self, event: str, payload: object) -> None:
         """Send a frame, unless the channel is closed; never blocks."""
         if not self.term.cancel_called:
-            self.socket.send(self.join.topic, event, payload)
+            self.socket.send(self.join.topic, event, payload, join_ref=self.join.join_ref)
 
     def tell(self, status: str, message: str, *, extension: str = "postgres_changes") -> None:
         """Send a ``system`` message."""
@@ -81,6 +85,7 @@ class Channel:
 class Socket:
     """One client's connection and its channels.
 
+    :param vsn: of the protocol, 1.0.0 or 2.0.0
     :param feed: keeps a channel subscribed until it is cancelled; returns if it cannot
     """
 
@@ -89,12 +94,14 @@ class Socket:
         web_socket: web.WebSocketResponse,
         token: str,
         jwt_secret: str,
+        vsn: str,
         feed: Callable[[Channel], Awaitable[None]],
     ) -> None:
         self.channels: dict[str, Channel] = {}
         self._web_socket = web_socket
         self._token = token
         self._jwt_secret = jwt_secret
+        self._has_array_frames = vsn == "2.0.0"
         self._feed = feed
         self._tasks = anyio.create_task_group()
         self._close_code = WSCloseCode.OK
@@ -120,9 +127,19 @@ class Socket:
         self._close_code = code
         self._tasks.cancel_scope.cancel()
 
-    def send(self, topic: str, event: str, payload: object, ref: str | None = None) -> None:
+    def send(
+        self,
+        topic: str,
+        event: str,
+        payload: object,
+        ref: str | None = None,
+        join_ref: str | None = None,
+    ) -> None:
         """Send a frame. Never blocks: a client too far behind is hung up on."""
-        frame = orjson.dumps({"ref": ref, "event": event, "topic": topic, "payload": payload})
+        if self._has_array_frames:
+            frame = orjson.dumps([join_ref, ref, topic, event, payload])
+        else:
+            frame = orjson.dumps({"ref": ref, "event": event, "topic": topic, "payload": payload})
         self._backlog_bytes += len(frame)
         if self._backlog_bytes > _BACKLOG_BYTES:
             self.hang_up(WSCloseCode.TRY_AGAIN_LATER)
@@ -142,8 +159,12 @@ class Socket:
 
     def _receive(self, text: str) -> None:
         try:
-            frame = _Frame.model_validate_json(text)
-        except ValidationError:
+            if self._has_array_frames:
+                parts = dict(zip(_ARRAY_FRAME, orjson.loads(text), strict=True))
+                frame = _Frame.model_validate(parts)
+            else:
+                frame = _Frame.model_validate_json(text)
+        except (TypeError, ValueError):  # not JSON, or not a frame
             self.hang_up(WSCloseCode.INVALID_TEXT)
             return
         try:
@@ -169,7 +190,7 @@ class Socket:
 
     def _reply(self, frame: _Frame, response: object, *, status: str = "ok") -> None:
         answer = {"status": status, "response": response}
-        self.send(frame.topic, "phx_reply", answer, frame.ref)
+        self.send(frame.topic, "phx_reply", answer, frame.ref, frame.join_ref)
 
     def _join(self, frame: _Frame, joined: Channel | None) -> None:
         if frame.topic == "realtime:":
@@ -217,7 +238,8 @@ class Socket:
         if channel is not None:
             channel.term.cancel()
             del self.channels[channel.join.topic]
-            self.send(channel.join.topic, "phx_close", {}, channel.join.join_ref)
+            join_ref = channel.join.join_ref
+            self.send(channel.join.topic, "phx_close", {}, join_ref, join_ref)
 
 
 def _not_offered(feature: str) -> Refused:

@@ -89,7 +89,8 @@ class Realtime:
             words = "'connection' header must contain 'upgrade', got []"
             return web.Response(status=400, text=words)
         await web_socket.prepare(request)
-        socket = Socket(web_socket, token, self._jwt_secret, self._feed)
+        vsn = request.query.get("vsn", "1.0.0")
+        socket = Socket(web_socket, token, self._jwt_secret, vsn, self._feed)
         self._sockets.add(socket)
         try:
             await socket.serve()
