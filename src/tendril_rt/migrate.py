@@ -66,6 +66,11 @@ async def _connected(url: str) -> AsyncIterator[_Connection]:
         connection = await psycopg.AsyncConnection.connect(
             url, autocommit=True, prepare_threshold=None
         )
+    except psycopg.ProgrammingError:  # quotes what it cannot parse, and with it the password
+        raise MigrationError(
+            "the database's URL cannot be read: postgresql://user:password@host:port/database, with "
+            "other characters than letters and digits percent-encoded"
+        ) from None
     except psycopg.Error as exc:
         raise MigrationError(f"the database cannot be reached: {exc}".rstrip()) from exc
     async with connection:

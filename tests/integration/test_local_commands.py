@@ -155,6 +155,20 @@ def test_dev_ends_when_its_database_does(tmp_path: Path) -> None:
     assert b"Traceback" not in stderr
 
 
+@pytest.mark.parametrize("url", ["postgresql//u:secret@h/db", "postgresql://u:sec%ret@h/db"])
+def test_grape_migrate_never_shows_a_password(url: str) -> None:
+    shown = _run(*GRAPE, "migrate", GRAPE_DATABASE_URL=url)
+    assert shown.returncode == 1
+    assert "URL cannot be read" in shown.stderr
+    assert "sec" not in shown.stderr
+
+
+def test_dev_refuses_what_is_no_port() -> None:
+    shown = _run(*TENDRIL, "dev", "--port", "99999")
+    assert shown.returncode == 2
+    assert "'99999' is not a port" in shown.stderr
+
+
 def test_dev_refuses_an_empty_folder_name(tmp_path: Path) -> None:
     shown = _run(*TENDRIL, "dev", "--data", "")
     assert shown.returncode == 1
