@@ -68,8 +68,8 @@ async def _connected(url: str) -> AsyncIterator[_Connection]:
         )
     except psycopg.ProgrammingError:  # quotes what it cannot parse, and with it the password
         raise MigrationError(
-            "the database's URL cannot be read: postgresql://user:password@host:port/database, with "
-            "other characters than letters and digits percent-encoded"
+            "the database's URL cannot be read: postgresql://user:password@host:port/database, "
+            "with odd characters percent-encoded"
         ) from None
     except psycopg.Error as exc:
         raise MigrationError(f"the database cannot be reached: {exc}".rstrip()) from exc
