@@ -1,6 +1,6 @@
 """A control plane that fails in mid-run: no line is lost, nothing runs twice.
 
-A real proxy on loopback stands between the agent and the plane, and misbehaves while the run prints.
+A real proxy on loopback stands between agent and plane, and misbehaves while the run prints.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
