@@ -318,7 +318,7 @@ class Attempt:
 
     async def _report(self, outcome: Outcome, log_chunks: int) -> bool:
         """Report until it is taken; False if this attempt is no longer the one to say it."""
-        backoff = Backoff(0.5, 15.0)
+        backoff = Backoff(0.5, 5.0)
         while self._held.interruption is not Interruption.FENCED_OUT:
             try:
                 await self._control.finish(

@@ -50,7 +50,7 @@ class Shipper:
         self._spool = spool
         self._sink = sink
         self._on_cancel = on_cancel
-        self._backoff = backoff or Backoff(0.5, 15.0)
+        self._backoff = backoff or Backoff(0.5, 5.0)
         self.acked = 0
 
     async def run(self) -> None:
