@@ -3,6 +3,7 @@
 A real proxy on loopback stands between agent and plane, and misbehaves while the run prints.
 """
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -139,6 +140,8 @@ async def test_no_line_is_lost_and_nothing_runs_twice(
             assert proxy.answered > 0
             proxy.answer, proxy.swallows = None, False
             state = await ended(user, provision_id)
+            agent.signal(signal.SIGTERM)
+            assert await agent.exit_code() == 0  # while the proxy, in this loop, still answers
 
     assert (state.status, state.attempt) == (Status.SUCCESS, 1), state.error_message
     text = await log_text(user, provision_id, StreamType.STDOUT)
