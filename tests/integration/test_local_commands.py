@@ -223,3 +223,21 @@ async def test_a_stranger_sees_nothing(plane: RunningPlane, cluster: Registratio
     async with owner(plane.url, plane.anon_key, plane.anon_key) as nobody:
         with pytest.raises(Exception, match="permission denied"):
             await nobody.cluster_status(cluster.cluster_id)
+
+
+def test_grape_says_what_to_do_about_an_expired_token(plane: RunningPlane, tmp_path: Path) -> None:
+    file = tmp_path / "hello.json"
+    file.write_text(json.dumps(configuration("https://example.org/x")))
+    with psycopg.connect(plane.database_url) as connection:
+        row = connection.execute(
+            "select tendril_private.sign_jwt(%s, secret) from tendril_private.jwt_secrets",
+            (json.dumps({"role": "authenticated", "sub": "x", "exp": 1}),),
+        ).fetchone()
+    assert row is not None
+    env = {"GRAPE_URL": plane.url, "GRAPE_KEY": plane.anon_key, "GRAPE_CLUSTER": "x"}
+
+    shown = _run(*GRAPE, "deploy", str(file), GRAPE_TOKEN=row[0], **env)
+
+    assert shown.returncode == 1
+    assert "sign in again for a new GRAPE_TOKEN" in shown.stderr
+    assert "Traceback" not in shown.stderr

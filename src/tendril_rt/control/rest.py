@@ -171,6 +171,11 @@ def _error_of(status: int, body: bytes) -> ControlPlaneError:
             f"{said}. The cluster id and the token do not belong together, or the token was "
             "revoked: check TENDRIL_CLUSTER_ID and TENDRIL_API_TOKEN, or rotate the token"
         )
+    if code == "PGRST303":
+        return Unauthorized(
+            f"{said}. The token is no longer good: sign in again for a new GRAPE_TOKEN, or take "
+            "the project's present API key"
+        )
     if status in (401, 403):
         return Unauthorized(
             f"{said}. Check SUPABASE_KEY: it must be the anon key of the project at SUPABASE_URL"
