@@ -171,6 +171,7 @@ CREATE TABLE public.provisions (
     error_code text,
     execution_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     logs_pruned_at timestamp with time zone,
+    signature text,
     CONSTRAINT provisions_attempt_check CHECK ((attempt >= 0)),
     CONSTRAINT provisions_check CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))),
     CONSTRAINT provisions_check1 CHECK (((status <> 'PROCESSING'::text) OR ((attempt > 0) AND (started_at IS NOT NULL)))),
@@ -178,6 +179,7 @@ CREATE TABLE public.provisions (
     CONSTRAINT provisions_error_message_check CHECK ((length(error_message) <= 8192)),
     CONSTRAINT provisions_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 20))),
     CONSTRAINT provisions_operation_check CHECK ((operation = ANY (ARRAY['APPLY'::text, 'PLAN'::text, 'DESTROY'::text]))),
+    CONSTRAINT provisions_signature_check CHECK ((length(signature) <= 512)),
     CONSTRAINT provisions_status_check CHECK ((status = ANY (ARRAY['QUEUED'::text, 'PROCESSING'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))
 )
 WITH (fillfactor='85', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='250');
@@ -228,7 +230,9 @@ COMMENT ON COLUMN public.provisions.execution_metadata IS 'What the agent report
 
 COMMENT ON COLUMN public.provisions.logs_pruned_at IS 'When prune_logs deleted its logs; nothing more is taken in then.';
 
-CREATE FUNCTION public.create_provision(p_cluster_id uuid DEFAULT NULL::uuid, p_config_snapshot jsonb DEFAULT NULL::jsonb, p_configuration_hash text DEFAULT NULL::text, p_operation text DEFAULT 'APPLY'::text, p_configuration_id uuid DEFAULT NULL::uuid) RETURNS SETOF public.provisions
+COMMENT ON COLUMN public.provisions.signature IS 'The submitter''s Ed25519 signature over cluster, operation, stack and snapshot, with the time until which it holds (docs/signing.md). Null: not signed. Verified by agents that are given trusted keys.';
+
+CREATE FUNCTION public.create_provision(p_cluster_id uuid DEFAULT NULL::uuid, p_config_snapshot jsonb DEFAULT NULL::jsonb, p_configuration_hash text DEFAULT NULL::text, p_operation text DEFAULT 'APPLY'::text, p_configuration_id uuid DEFAULT NULL::uuid, p_signature text DEFAULT NULL::text) RETURNS SETOF public.provisions
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -253,13 +257,13 @@ begin
   end if;
   return query
     insert into public.provisions
-      (cluster_id, configuration_id, operation, config_snapshot, configuration_hash)
+      (cluster_id, configuration_id, operation, config_snapshot, configuration_hash, signature)
     values
-      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash)
+      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash, p_signature)
     returning *;
 end $$;
 
-COMMENT ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) IS 'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its details.';
+COMMENT ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) IS 'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its details.';
 
 CREATE FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid DEFAULT NULL::uuid, p_claim_id uuid DEFAULT NULL::uuid) RETURNS SETOF public.provisions
     LANGUAGE plpgsql SECURITY DEFINER
@@ -987,6 +991,19 @@ begin
 end $$;
 
 COMMENT ON FUNCTION tendril_private.check_log_complete(p_provision_id uuid, p_attempt integer, p_log_chunks integer) IS 'Raise PT422 until so many chunks of the attempt are stored; null: as many as there are.';
+
+CREATE FUNCTION tendril_private.check_signature() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  if length(new.signature) > 512 then
+    raise exception using errcode = 'PT422', message = 'signature is v1.<time>.<base64url>';
+  end if;
+  return new;
+end $$;
+
+COMMENT ON FUNCTION tendril_private.check_signature() IS 'Refuse with PT422 what cannot be a signature; whether it is a good one only agents know.';
 
 CREATE FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -2100,6 +2117,10 @@ CREATE TRIGGER audit_request AFTER INSERT ON public.provisions FOR EACH ROW WHEN
 
 COMMENT ON TRIGGER audit_request ON public.provisions IS 'What comes through the API is written down.';
 
+CREATE TRIGGER check_signature BEFORE INSERT ON public.provisions FOR EACH ROW WHEN ((new.signature IS NOT NULL)) EXECUTE FUNCTION tendril_private.check_signature();
+
+COMMENT ON TRIGGER check_signature ON public.provisions IS 'Too long for a signature is refused with a status of its own.';
+
 CREATE TRIGGER legal_moves BEFORE UPDATE OF status ON public.provisions FOR EACH ROW WHEN (((old.status <> new.status) AND (NOT (((old.status = 'QUEUED'::text) AND (new.status = ANY (ARRAY['PROCESSING'::text, 'CANCELLED'::text]))) OR ((old.status = 'PROCESSING'::text) AND (new.status = ANY (ARRAY['QUEUED'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text]))) OR ((old.status = 'FAILED'::text) AND (new.status = 'PROCESSING'::text) AND (new.attempt = old.attempt) AND (NOT (old.error_code IS DISTINCT FROM 'AGENT_LOST_DURING_APPLY'::text))))))) EXECUTE FUNCTION tendril_private.refuse_move();
 
 COMMENT ON TRIGGER legal_moves ON public.provisions IS 'QUEUED to PROCESSING or CANCELLED; PROCESSING to a terminal status, or back to QUEUED when its agent was lost before APPLY; terminal statuses never change, but for one: a verdict on an agent that was silent in APPLY is withdrawn when that attempt is heard again (take_up_lease).';
@@ -2243,8 +2264,11 @@ GRANT SELECT(status) ON TABLE public.provisions TO anon;
 
 GRANT SELECT(created_at) ON TABLE public.provisions TO anon;
 
-REVOKE ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) TO authenticated;
+GRANT INSERT(signature) ON TABLE public.provisions TO authenticated;
+GRANT INSERT(signature) ON TABLE public.provisions TO service_role;
+
+REVOKE ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) TO authenticated;
 
 REVOKE ALL ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) TO anon;
@@ -2312,6 +2336,8 @@ REVOKE ALL ON FUNCTION tendril_private.check_agent(p_agent jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tendril_private.check_chunks(p_first_seq integer, p_chunks jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.check_log_complete(p_provision_id uuid, p_attempt integer, p_log_chunks integer) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tendril_private.check_signature() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) FROM PUBLIC;
 

@@ -33,6 +33,12 @@ class SnapshotError(TendrilError):
     code = "INVALID_CONFIG"
 
 
+class SignatureError(TendrilError):
+    """A provision is not signed by a key that this agent trusts, or not as it is now."""
+
+    code = "SIGNATURE_REFUSED"
+
+
 class ControlPlaneError(TendrilError):
     """The control plane did not do what was asked."""
 

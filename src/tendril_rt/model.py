@@ -90,6 +90,7 @@ class Provision:
 
     :ivar snapshot_json: ``config_snapshot`` as exact JSON text: numbers keep every digit
     :ivar configuration_hash: sha256 (hex) of the snapshot's RFC 8785 form, or None
+    :ivar signature: the submitter's, or None (docs/signing.md)
     """
 
     lease: Lease
@@ -98,6 +99,7 @@ class Provision:
     stack_key: str
     snapshot_json: str
     configuration_hash: str | None
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

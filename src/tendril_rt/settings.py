@@ -5,6 +5,7 @@ generated from it and a test keeps the two equal. Parsed in ``cli`` only, by :fu
 everything else gets the frozen values. No globals.
 """
 
+import base64
 import dataclasses
 import re
 import uuid
@@ -20,6 +21,7 @@ from tendril_rt.model import ClusterId
 #: Two answers may be lost before a lease of 90 s runs out.
 _MAX_HEARTBEAT_INTERVAL_S = 40.0
 _MIN_POLL_INTERVAL_S = 0.05
+_PUBLIC_KEY_BYTES = 32
 
 Component = TypeVar("Component", bound="ControlSettings | AgentSettings | RunnerSettings")
 
@@ -103,6 +105,21 @@ def _folder(text: str) -> Path:
     if not path.is_absolute():
         raise ValueError(f"must be an absolute path, not {text!r}")
     return path
+
+
+def _public_keys(text: str) -> tuple[bytes, ...]:
+    keys = []
+    for name in _names(text):
+        try:
+            key = base64.b64decode(name, validate=True)
+        except ValueError:
+            key = b""
+        if len(key) != _PUBLIC_KEY_BYTES:
+            raise ValueError(
+                f"must hold base64 of 32 bytes each, as 'grape keygen' prints; {name[:60]!r} is not"
+            )
+        keys.append(key)
+    return tuple(keys)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -277,6 +294,15 @@ class RunnerSettings:
             "TENDRIL_REQUIRE_CONFIGURATION_HASH",
             _flag,
             "refuse provisions that carry no configuration_hash",
+        ),
+    )
+    trusted_keys: tuple[bytes, ...] = field(
+        default=(),
+        metadata=_from(
+            "TENDRIL_TRUSTED_KEYS",
+            _public_keys,
+            "Ed25519 public keys (base64, separated by commas) as 'grape keygen' prints them; when "
+            "set, only provisions signed by one of them run",
         ),
     )
     pass_env: tuple[str, ...] = field(

@@ -11,6 +11,7 @@ from tests.unit.render_settings import COMMAND, COMPONENTS, default_text, settin
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 CLUSTER = "1b4e28ba-2fa1-4d52-883f-0016d3cca427"
+_KEY = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
 REQUIRED = {
     "TENDRIL_CLUSTER_ID": CLUSTER,
     "TENDRIL_API_TOKEN": "tdr_token",
@@ -102,6 +103,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_REQUIRE_CONFIGURATION_HASH="YES",
         TENDRIL_PASS_ENV="GITHUB_TOKEN, DD_*,,",
         TENDRIL_GIT_TIMEOUT_S="60",
+        TENDRIL_TRUSTED_KEYS=f"{_KEY}, {_KEY}",
     )
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
@@ -109,7 +111,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         *("debug", "json"),
     )
     assert dataclasses.astuple(settings.runner) == (
-        *(Path("/work-space"), "/opt/tofu", True, True),
+        *(Path("/work-space"), "/opt/tofu", True, True, (bytes(32), bytes(32))),
         *(("GITHUB_TOKEN", "DD_*"), 60.0),
     )
 

@@ -244,6 +244,7 @@ ROW = {
     "operation": "DESTROY",
     "stack_key": "s1",
     "configuration_hash": None,
+    "signature": None,
     "config_snapshot": '{"a": 9007199254740993}',
 }
 

@@ -23,6 +23,7 @@ from tendril_rt.errors import (
     ConfigError,
     LeaseLost,
     Rejected,
+    SignatureError,
     SnapshotError,
     SpoolError,
     StepError,
@@ -74,7 +75,9 @@ class Snapshots(Protocol):
     """Reads a provision's configuration."""
 
     def __call__(self, provision: Provision) -> Snapshot:
-        """:raises SnapshotError: malformed, or not what its hash says"""
+        """:raises SnapshotError: malformed, or not what its hash says
+        :raises SignatureError: not signed by a trusted key
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ class Attempt:
         try:
             await self._steps(spool)
             outcome = Outcome(Status.SUCCESS)
-        except (StepError, SnapshotError) as exc:
+        except (StepError, SnapshotError, SignatureError) as exc:
             outcome = self._outcome_of(exc)
         except Exception as exc:  # noqa: BLE001 - one outcome, whatever a template provokes
             _log.exception("attempt %s failed unexpectedly", self._held.lease.provision_id)
@@ -197,7 +200,7 @@ class Attempt:
             spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
         return outcome
 
-    def _outcome_of(self, exc: StepError | SnapshotError) -> Outcome | None:
+    def _outcome_of(self, exc: StepError | SnapshotError | SignatureError) -> Outcome | None:
         why = self._held.interruption
         if why is None:
             return Outcome(Status.FAILED, str(exc), exc.code)

@@ -20,7 +20,7 @@ from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.control import wire
+from tendril_rt.control import signing, wire
 from tendril_rt.control.client import AgentInfo, ControlPlane, control_plane
 from tendril_rt.control.realtime import Listener
 from tendril_rt.errors import Unavailable
@@ -88,11 +88,13 @@ async def _equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
 
 @dataclass(frozen=True, slots=True)
 class _SnapshotReader:
-    """Checks the hash, then reads."""
+    """Checks the signature and the hash, then reads."""
 
     settings: RunnerSettings
 
     def __call__(self, provision: Provision) -> Snapshot:
+        if self.settings.trusted_keys:
+            signing.verify(provision, self.settings.trusted_keys)
         wire.check_hash(
             provision.snapshot_json,
             provision.configuration_hash,

@@ -4,6 +4,7 @@ import argparse
 import functools
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.terminal import survive_narrow_terminals
 from tendril_rt.control import wire
 from tendril_rt.control.owner import owner
+from tendril_rt.control.signing import Signer, make_key, read_signer
 from tendril_rt.errors import ConfigError, SnapshotError, TendrilError
 from tendril_rt.model import ClusterId, Operation, Status
 from tendril_rt.settings import parse_secret, parse_url
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "migrate":
             return _migrate(arguments.database_url)
+        if arguments.command == "keygen":
+            return _keygen(arguments.file)
         return _deploy(arguments)
     except ConfigError as exc:
         print(f"grape {arguments.command}: the settings need attention:", file=sys.stderr)
@@ -65,6 +69,20 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--plan", action="store_true", help="plan only")
     what.add_argument("--destroy", action="store_true", help="destroy what it made")
     deploy.add_argument("--detach", action="store_true", help="do not follow it")
+    deploy.add_argument(
+        "--sign-with",
+        metavar="KEY",
+        help="sign it with the key in this file (default: GRAPE_SIGNING_KEY; without: not signed)",
+    )
+    deploy.add_argument(
+        "--valid-for",
+        metavar="HOURS",
+        type=_hours,
+        default=24.0,
+        help="how long the signature holds (default 24; 0: for ever)",
+    )
+    keygen = commands.add_parser("keygen", help="make a key to sign provisions with")
+    keygen.add_argument("file", help="the new key file; its public key is printed")
     return parser
 
 
@@ -80,6 +98,24 @@ def _migrate(named: str | None) -> int:
         ) from exc
     applied = anyio.run(functools.partial(migrate, url, on_applied=lambda name: print(name)))
     print(f"{len(applied)} applied" if applied else "nothing to apply: the schema is up to date")
+    return 0
+
+
+def _hours(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours")
+    return value
+
+
+def _keygen(file: str) -> int:
+    signer = make_key(Path(file))
+    print(
+        f"{signer.public_key}  <- into TENDRIL_TRUSTED_KEYS of your agents; keep {file} to yourself"
+    )
     return 0
 
 
@@ -100,11 +136,27 @@ def _deploy(arguments: argparse.Namespace) -> int:
         if arguments.plan
         else Operation.APPLY
     )
-    return anyio.run(functools.partial(_submit, environ, text, operation, detach=arguments.detach))
+    key = arguments.sign_with or environ.get("GRAPE_SIGNING_KEY")
+    submit = functools.partial(
+        _submit,
+        environ,
+        text,
+        operation,
+        detach=arguments.detach,
+        signer=read_signer(Path(key)) if key else None,
+        not_after=int(time.time() + arguments.valid_for * 3600) if arguments.valid_for else 0,
+    )
+    return anyio.run(submit)
 
 
 async def _submit(
-    environ: Mapping[str, str], text: str, operation: Operation, *, detach: bool
+    environ: Mapping[str, str],
+    text: str,
+    operation: Operation,
+    *,
+    detach: bool,
+    signer: Signer | None,
+    not_after: int,
 ) -> int:
     snapshot = simplejson.loads(text, use_decimal=True)
     if not isinstance(snapshot, dict):
@@ -113,7 +165,11 @@ async def _submit(
         screen = Screen()
         screen.start()
         provision_id = await user.create_provision(
-            ClusterId(environ["GRAPE_CLUSTER"]), snapshot, operation=operation
+            ClusterId(environ["GRAPE_CLUSTER"]),
+            snapshot,
+            operation=operation,
+            signer=signer,
+            not_after=not_after,
         )
         print(f"queued provision {provision_id}", flush=True)
         if detach:

@@ -13,6 +13,7 @@ import simplejson
 
 from tendril_rt.control import wire
 from tendril_rt.control.rest import Rest, connect
+from tendril_rt.control.signing import Envelope, Signer, stack_key_of
 from tendril_rt.errors import Unavailable
 from tendril_rt.model import ClusterId, Operation, ProvisionId, Status, StreamType
 
@@ -76,9 +77,18 @@ class Owner:
         snapshot: Mapping[str, object],
         *,
         operation: Operation = Operation.APPLY,
+        signer: Signer | None = None,
+        not_after: int = 0,
     ) -> ProvisionId:
-        """Queue a provision of *snapshot*, with its configuration hash made here."""
+        """Queue a provision of *snapshot*, with its configuration hash made here.
+
+        :param signer: signs it, to hold until *not_after* (Unix seconds; 0: for ever)
+        """
         text = simplejson.dumps(snapshot, use_decimal=True)
+        signature = None
+        if signer is not None:
+            stack_key = stack_key_of(text, cluster_id, None)
+            signature = signer.sign(Envelope(cluster_id, operation, stack_key, text, not_after))
         rows = await self._rest.call(
             "create_provision",
             {
@@ -86,6 +96,7 @@ class Owner:
                 "p_config_snapshot": orjson.Fragment(text),  # keeps integers beyond 64 bits
                 "p_configuration_hash": wire.snapshot_hash(text),
                 "p_operation": operation.value,
+                **({"p_signature": signature} if signature else {}),
             },
             select=("id",),
         )

@@ -42,6 +42,7 @@ CLAIM_COLUMNS = (
     "operation",
     "stack_key",
     "configuration_hash",
+    "signature",
     "config_snapshot::text",
 )
 
@@ -175,6 +176,7 @@ def provision_of(rows: object, agent_id: AgentId) -> Provision | None:
             stack_key=_text(row["stack_key"]),
             snapshot_json=_text(row["config_snapshot"]),
             configuration_hash=row["configuration_hash"] and _text(row["configuration_hash"]),
+            signature=row["signature"] and _text(row["signature"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("fetch_next_provision", rows) from exc
