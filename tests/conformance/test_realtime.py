@@ -21,18 +21,8 @@ from . import realtime_scenarios as scenarios
 
 pytestmark = pytest.mark.conformance
 
-_BROADCAST = "broadcast is not offered: the agent falls back on postgres_changes and polling"
-_PRIVATE = "private channels are not offered: the join is refused and says so"
 OUT_OF_SCOPE = {
-    "broadcast_client": _BROADCAST,
-    "broadcast_public": _BROADCAST,
-    "broadcast_replay_public": _BROADCAST,
-    "broadcast_private": _PRIVATE,
-    "broadcast_private_own_id": _PRIVATE,
-    "broadcast_private_refused": _PRIVATE,
-    "broadcast_replay": _PRIVATE,
-    "broadcast_replay_bad_since": _PRIVATE,
-    "broadcast_token_expires": _PRIVATE,
+    "broadcast_client": "no client of ours sends a broadcast: it is refused by name",
     "handshake: unknown tenant": "the embedded control plane is one project",
 }
 _HANDSHAKES = [
@@ -75,7 +65,11 @@ async def test_frames_are_as_recorded(name: str, server: postgres.Server, idle_u
 
 @pytest.mark.parametrize(
     "name",
-    ["heartbeat", "join_insert_filter", "duplicate_join", "access_token_refresh", "leave"],
+    [
+        *("heartbeat", "join_insert_filter", "duplicate_join", "access_token_refresh", "leave"),
+        *("broadcast_private", "broadcast_private_own_id", "broadcast_public"),
+        *("broadcast_private_refused", "broadcast_replay"),
+    ],
 )
 async def test_frames_travel_as_arrays_for_clients_that_want_them(
     name: str, server: postgres.Server
@@ -113,10 +107,7 @@ async def test_handshake_is_as_recorded(case: scenarios.Handshake, idle_url: str
 @pytest.mark.parametrize(
     ("config", "feature"),
     [
-        ({"private": True}, "a private channel"),
         ({"presence": {"key": "", "enabled": True}}, "presence"),
-        ({"broadcast": {"replay": {"since": 1}}}, "broadcast from the database"),
-        ({"broadcast": {"replication_ready": True}}, "broadcast from the database"),
         ({"postgres_changes": [{"table": "rt_default", "select": ["id"]}]}, "`select`"),
     ],
 )
@@ -352,7 +343,7 @@ async def test_names_may_hold_anything(url: str) -> None:
 async def test_changes_wait_for_the_tick_of_a_poller(url: str) -> None:
     interval_s = 0.4
     async with (
-        scenarios.serving(url, poll_interval_s=interval_s) as base,
+        scenarios.serving(url, changes_interval_s=interval_s) as base,
         scenarios.connected(base) as player,
     ):
         await player.subscribe("p", scenarios.token("anon"), table="rt_default")
