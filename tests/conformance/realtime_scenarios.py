@@ -227,6 +227,54 @@ class Player:
         assert frame["event"] == "system"
         assert "Subscribed to PostgreSQL" in str(frame), frame
 
+    async def join_private(
+        self, topic: str, access_token: str, *bindings: dict[str, str], **broadcast: object
+    ) -> str:
+        """Join the private *topic*, with broadcasts and *bindings*.
+
+        :return: why it was refused; empty if it was not
+        """
+        config = {
+            "private": True,
+            "broadcast": {"ack": False, "self": False, **broadcast},
+            "presence": {"key": "", "enabled": False},
+            "postgres_changes": list(bindings),
+        }
+        payload = {"config": config, "access_token": access_token}
+        frame = {"topic": f"realtime:{topic}", "event": "phx_join", "payload": payload}
+        await self.send({**frame, "ref": "1", "join_ref": "1"})
+        reply = await self.receive()
+        assert reply["event"] == "phx_reply"
+        answer = reply["payload"]
+        assert isinstance(answer, dict)
+        return str(answer["response"].get("reason", ""))
+
+    async def listen(self, topic: str, access_token: str) -> None:
+        """Join the private *topic* and wait until broadcasts flow."""
+        assert await self.join_private(topic, access_token, replication_ready=True) == ""
+        assert await self.system() == "Replication connection established"
+
+    async def renew(self, topic: str, access_token: str) -> None:
+        """Hand in another token."""
+        frame = {"topic": f"realtime:{topic}", "event": "access_token", "ref": "2"}
+        await self.send({**frame, "payload": {"access_token": access_token}})
+
+    async def system(self) -> str:
+        """Return what the next frame says, which must be a ``system`` message."""
+        frame = await self.receive()
+        assert frame["event"] == "system", frame
+        payload = frame["payload"]
+        assert isinstance(payload, dict)
+        return str(payload["message"])
+
+    async def broadcast(self) -> tuple[str, dict[str, object]]:
+        """Return event and payload of the next frame, which must be a broadcast."""
+        frame = await self.receive()
+        assert frame["event"] == "broadcast", frame
+        payload = frame["payload"]
+        assert isinstance(payload, dict)
+        return payload["event"], payload["payload"]
+
     async def change(self) -> dict[str, object]:
         """Return the ``data`` of the next frame, which must be a change."""
         frame = await self.receive()
@@ -292,6 +340,6 @@ async def connected(
     base: str, *, apikey: str | None = None, vsn: str = "1.0.0"
 ) -> AsyncIterator[Player]:
     """Open a socket at *base*."""
-    address = f"{base}/socket/websocket?vsn={vsn}&apikey={apikey or token('anon')}"
+    address = f"{base}/realtime/v1/websocket?vsn={vsn}&apikey={apikey or token('anon')}"
     async with ClientSession() as session, session.ws_connect(address) as socket:
         yield Player(socket, vsn)

@@ -1,7 +1,7 @@
 """Realtime of the embedded control plane: the recorded frames, and what no recording shows."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,6 @@ from pathlib import Path
 import anyio
 import psycopg
 import pytest
-import pytest_asyncio
 from aiohttp import ClientSession, WSMsgType
 from psycopg import sql
 from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent
@@ -35,24 +34,6 @@ _UPGRADE = {
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
     "Sec-WebSocket-Version": "13",
 }
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.Server]:
-    async with postgres.running(tmp_path_factory.mktemp("postgres") / "plane") as running:
-        scenarios.prepare(running)
-        yield running
-
-
-@pytest.fixture
-def url(server: postgres.Server) -> str:
-    return scenarios.copy(server)
-
-
-@pytest.fixture(scope="module")
-def idle_url(server: postgres.Server) -> str:
-    """Return the URL of a database that nobody writes to, so that many tests can share it."""
-    return scenarios.copy(server)
 
 
 @pytest.mark.parametrize("name", [name for name in scenarios.names() if name not in OUT_OF_SCOPE])

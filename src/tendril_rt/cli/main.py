@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=0.0,
         metavar="S",
-        help="hold postgres_changes until the next multiple of S seconds, as Supabase's poller does "
-        "(idle: 0.5); broadcasts never wait (default: 0, at once)",
+        help="hold postgres_changes until the next multiple of S seconds, as Supabase's poller "
+        "does (idle: 0.5); broadcasts never wait (default: 0, at once)",
     )
     demo = commands.add_parser("demo", help="run everything once on this machine and watch it")
     demo.add_argument("--once", action="store_true", help="end after the first provision")

@@ -174,13 +174,7 @@ class Access:
 
         :raises Refused: it may not, or the policies raise for it
         """
-        may: str | None = None
-        try:
-            may = await self._call("may_listen", topic, identity.role, identity.claims)
-        except psycopg.Error as exc:
-            if self._connection.closed:
-                raise
-            _log.warning("a private channel is refused, since Postgres cannot tell: %s", exc)
+        may = await self._spared("may_listen", topic, identity.role, identity.claims)
         if may != "true":
             words = "You do not have permissions to read from this Channel topic"
             raise Refused(f"Unauthorized: {words}: {topic}")
@@ -191,18 +185,14 @@ class Access:
         :param since_ms: Unix time; an integer, as *limit* is, unless the client sent something else
         :raises Refused: these numbers cannot be meant
         """
-        refused = Refused("UnableToReplayMessages: Replay params are not valid")
-        if type(since_ms) is not int or type(limit) is not int:
-            raise refused
-        try:
-            text = await self._call("replayed", topic, since_ms, limit)
-        except psycopg.Error as exc:
-            if self._connection.closed:
-                raise
-            raise refused from exc
+        rows = None
+        if type(since_ms) is int and type(limit) is int:
+            rows = await self._spared("replayed", topic, since_ms, limit)
+        if rows is None:
+            raise Refused("UnableToReplayMessages: Replay params are not valid")
         return [
             Message(row["id"], topic, row["event"], True, row["payload"].encode())
-            for row in orjson.loads(text or "[]")
+            for row in orjson.loads(rows)
         ]
 
     async def _spared(self, function: str, *arguments: object) -> str | None:
@@ -212,7 +202,7 @@ class Access:
         except psycopg.Error as exc:
             if self._connection.closed:
                 raise
-            _log.warning("an event is lost for some: %s", exc)
+            _log.warning("Postgres could not answer %r for some: %s", function, exc)
             return None
 
     async def _call(self, function: str, *arguments: object) -> str | None:

@@ -71,7 +71,7 @@ class Channel:
     def hear(self, message: Message) -> None:
         """Send a broadcast from the database if it is for such a channel; never blocks."""
         if message.is_private == self.is_private and message.id not in self.replayed:
-            self.socket.send_broadcast(self.join.topic, message)
+            self.socket.send_broadcast(self.join, message)
 
 
 class Host(Protocol):
@@ -155,12 +155,12 @@ class Socket:
             frame = orjson.dumps({"ref": ref, "event": event, "topic": topic, "payload": payload})
         self._queue(frame, WSMsgType.TEXT)
 
-    def send_broadcast(self, topic: str, message: Message) -> None:
-        """Send a broadcast from the database, like :meth:`send`."""
-        if self._has_array_frames and (frame := message.as_binary(topic)) is not None:
+    def send_broadcast(self, join: Frame, message: Message) -> None:
+        """Send a broadcast from the database to the channel of *join*, like :meth:`send`."""
+        if self._has_array_frames and (frame := message.as_binary(join.topic)) is not None:
             self._queue(frame, WSMsgType.BINARY)
         else:
-            self.send(topic, "broadcast", message.as_payload())
+            self.send(join.topic, "broadcast", message.as_payload(), join_ref=join.join_ref)
 
     def _queue(self, frame: bytes, kind: WSMsgType) -> None:
         self._backlog_bytes += len(frame)
