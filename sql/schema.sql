@@ -775,6 +775,8 @@ begin
 
   create or replace trigger wake_on_submission after insert on public.provisions
     for each row execute function tendril_private.wake_agents();
+  comment on trigger wake_on_submission on public.provisions is
+    'There is something to claim. Only where Supabase''s schema "realtime" is, like each wakeup.';
   create or replace trigger wake_on_change
     after update of status, cancel_requested_at, force_cancel_requested_at on public.provisions
     for each row when (
@@ -782,15 +784,23 @@ begin
       or new.cancel_requested_at is distinct from old.cancel_requested_at
       or new.force_cancel_requested_at is distinct from old.force_cancel_requested_at)
     execute function tendril_private.wake_agents();
+  comment on trigger wake_on_change on public.provisions is
+    'It is queued again, or it is to be cancelled.';
   create or replace trigger wake_on_release after delete on public.provision_leases
     for each row execute function tendril_private.wake_agents();
+  comment on trigger wake_on_release on public.provision_leases is
+    'Its stack is free, and a place in the cluster.';
   create or replace trigger wake_on_options
     after update of drain, max_concurrency on public.clusters
     for each row when ((new.drain, new.max_concurrency) <> (old.drain, old.max_concurrency))
     execute function tendril_private.wake_agents();
+  comment on trigger wake_on_options on public.clusters is
+    'Its agents may take more, or shall take less.';
   create or replace trigger echo_heartbeat
     after insert or update of last_seen on public.agents
     for each row execute function tendril_private.echo_heartbeat();
+  comment on trigger echo_heartbeat on public.agents is
+    'What an agent must hear after its heartbeat; else its channel is deaf.';
 
   -- The holder of agent_realtime_token hears the private topic of its own cluster, and sends nothing.
   -- (No COMMENT: Supabase lets "postgres" make policies here, but the table is not its own.)
@@ -2100,6 +2110,10 @@ CREATE TRIGGER audit_request AFTER INSERT ON public.provisions FOR EACH ROW WHEN
 
 COMMENT ON TRIGGER audit_request ON public.provisions IS 'What comes through the API is written down.';
 
+CREATE TRIGGER echo_heartbeat AFTER INSERT OR UPDATE OF last_seen ON public.agents FOR EACH ROW EXECUTE FUNCTION tendril_private.echo_heartbeat();
+
+COMMENT ON TRIGGER echo_heartbeat ON public.agents IS 'What an agent must hear after its heartbeat; else its channel is deaf.';
+
 CREATE TRIGGER legal_moves BEFORE UPDATE OF status ON public.provisions FOR EACH ROW WHEN (((old.status <> new.status) AND (NOT (((old.status = 'QUEUED'::text) AND (new.status = ANY (ARRAY['PROCESSING'::text, 'CANCELLED'::text]))) OR ((old.status = 'PROCESSING'::text) AND (new.status = ANY (ARRAY['QUEUED'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text]))) OR ((old.status = 'FAILED'::text) AND (new.status = 'PROCESSING'::text) AND (new.attempt = old.attempt) AND (NOT (old.error_code IS DISTINCT FROM 'AGENT_LOST_DURING_APPLY'::text))))))) EXECUTE FUNCTION tendril_private.refuse_move();
 
 COMMENT ON TRIGGER legal_moves ON public.provisions IS 'QUEUED to PROCESSING or CANCELLED; PROCESSING to a terminal status, or back to QUEUED when its agent was lost before APPLY; terminal statuses never change, but for one: a verdict on an agent that was silent in APPLY is withdrawn when that attempt is heard again (take_up_lease).';
@@ -2111,6 +2125,22 @@ COMMENT ON TRIGGER prepare_provision ON public.provisions IS 'Every provision st
 CREATE TRIGGER validate_request BEFORE INSERT ON public.provisions FOR EACH ROW WHEN ((COALESCE(current_setting('request.jwt.claims'::text, true), ''::text) <> ''::text)) EXECUTE FUNCTION tendril_private.validate_request();
 
 COMMENT ON TRIGGER validate_request ON public.provisions IS 'What comes through the API is checked, whether by create_provision or by a direct insert.';
+
+CREATE TRIGGER wake_on_change AFTER UPDATE OF status, cancel_requested_at, force_cancel_requested_at ON public.provisions FOR EACH ROW WHEN ((((new.status = 'QUEUED'::text) AND (old.status <> 'QUEUED'::text)) OR (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at) OR (new.force_cancel_requested_at IS DISTINCT FROM old.force_cancel_requested_at))) EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_change ON public.provisions IS 'It is queued again, or it is to be cancelled.';
+
+CREATE TRIGGER wake_on_options AFTER UPDATE OF drain, max_concurrency ON public.clusters FOR EACH ROW WHEN (((new.drain <> old.drain) OR (new.max_concurrency <> old.max_concurrency))) EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_options ON public.clusters IS 'Its agents may take more, or shall take less.';
+
+CREATE TRIGGER wake_on_release AFTER DELETE ON public.provision_leases FOR EACH ROW EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_release ON public.provision_leases IS 'Its stack is free, and a place in the cluster.';
+
+CREATE TRIGGER wake_on_submission AFTER INSERT ON public.provisions FOR EACH ROW EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_submission ON public.provisions IS 'There is something to claim. Only where Supabase''s schema "realtime" is, like each wakeup.';
 
 ALTER TABLE ONLY public.agents
     ADD CONSTRAINT agents_cluster_id_fkey FOREIGN KEY (cluster_id) REFERENCES public.clusters(id) ON DELETE CASCADE;
