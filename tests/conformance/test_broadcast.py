@@ -7,8 +7,10 @@ from pathlib import Path
 import anyio
 import psycopg
 import pytest
+from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent
 
 from tendril_rt.local import postgres
+from tendril_rt.local.gateway.app import GatewayConfig, serving
 
 from . import realtime_scenarios as scenarios
 
@@ -35,6 +37,51 @@ async def test_one_private_channel_carries_changes_and_broadcasts(url: str) -> N
         assert (await player.broadcast())[0] == "wakeup"
         await _insert_claim(url)
         assert (await player.change())["table"] == "rt_claim"
+
+
+async def test_the_supabase_client_hears_both_on_one_channel(url: str) -> None:
+    send, receive = anyio.create_memory_object_stream[str](4)
+    config = GatewayConfig(
+        admin_url=url,
+        authenticator_url=url,
+        jwt_secret=scenarios.SECRET,
+        anon_key=scenarios.token("anon"),
+        service_role_key="unused",
+    )
+    async with serving(config) as base, send, receive:
+        address = f"{base.replace('http', 'ws')}/realtime/v1"
+        client = AsyncRealtimeClient(address, config.anon_key, auto_reconnect=False)
+        await client.connect()
+        await client.set_auth(scenarios.token("agent_a"))
+        channel = client.channel(
+            _TOPIC,
+            {
+                "config": {
+                    "private": True,
+                    "broadcast": {"ack": False, "self": False, "replication_ready": True},
+                    "presence": {"key": "", "enabled": False},
+                }
+            },
+        )
+        channel.on_broadcast("wakeup", lambda heard: send.send_nowait(f"heard {heard['event']}"))
+        channel.on_postgres_changes(
+            RealtimePostgresChangesListenEvent.Insert,
+            lambda change: send.send_nowait(f"saw {change['data']['table']}"),
+            table="rt_claim",
+            schema="public",
+        )
+        channel.on_system(lambda told: send.send_nowait(f"told {told.message}"))
+        await channel.subscribe()
+        with anyio.fail_after(10):
+            assert {await receive.receive() for _ in range(2)} == {
+                "told Replication connection established",
+                "told Subscribed to PostgreSQL",
+            }
+            await _send(url, "wakeup")
+            assert await receive.receive() == "heard wakeup"
+            await _insert_claim(url)
+            assert await receive.receive() == "saw rt_claim"
+        await client.close()
 
 
 @pytest.mark.parametrize(
