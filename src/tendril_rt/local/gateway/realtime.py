@@ -75,7 +75,8 @@ class _Follower:
                         await self._deliver(await changes.next(), stream.access)
                         backoff.reset()
             except psycopg.Error as exc:
-                _log.warning("no replication stream, trying again: %s", str(exc).strip())
+                words = str(exc).strip()
+                _log.warning("no stream of %s, trying again: %s", self._publication, words)
             if stream.started.is_set():
                 stream.ended.set()
                 self.stream = _Stream()
