@@ -171,7 +171,6 @@ CREATE TABLE public.provisions (
     error_code text,
     execution_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     logs_pruned_at timestamp with time zone,
-    signature text,
     CONSTRAINT provisions_attempt_check CHECK ((attempt >= 0)),
     CONSTRAINT provisions_check CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))),
     CONSTRAINT provisions_check1 CHECK (((status <> 'PROCESSING'::text) OR ((attempt > 0) AND (started_at IS NOT NULL)))),
@@ -179,7 +178,6 @@ CREATE TABLE public.provisions (
     CONSTRAINT provisions_error_message_check CHECK ((length(error_message) <= 8192)),
     CONSTRAINT provisions_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 20))),
     CONSTRAINT provisions_operation_check CHECK ((operation = ANY (ARRAY['APPLY'::text, 'PLAN'::text, 'DESTROY'::text]))),
-    CONSTRAINT provisions_signature_check CHECK ((length(signature) <= 512)),
     CONSTRAINT provisions_status_check CHECK ((status = ANY (ARRAY['QUEUED'::text, 'PROCESSING'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))
 )
 WITH (fillfactor='85', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='250');
@@ -230,9 +228,7 @@ COMMENT ON COLUMN public.provisions.execution_metadata IS 'What the agent report
 
 COMMENT ON COLUMN public.provisions.logs_pruned_at IS 'When prune_logs deleted its logs; nothing more is taken in then.';
 
-COMMENT ON COLUMN public.provisions.signature IS 'The submitter''s Ed25519 signature over cluster, operation, stack and snapshot, with the time until which it holds (docs/signing.md). Null: not signed. Verified by agents that are given trusted keys.';
-
-CREATE FUNCTION public.create_provision(p_cluster_id uuid DEFAULT NULL::uuid, p_config_snapshot jsonb DEFAULT NULL::jsonb, p_configuration_hash text DEFAULT NULL::text, p_operation text DEFAULT 'APPLY'::text, p_configuration_id uuid DEFAULT NULL::uuid, p_signature text DEFAULT NULL::text) RETURNS SETOF public.provisions
+CREATE FUNCTION public.create_provision(p_cluster_id uuid DEFAULT NULL::uuid, p_config_snapshot jsonb DEFAULT NULL::jsonb, p_configuration_hash text DEFAULT NULL::text, p_operation text DEFAULT 'APPLY'::text, p_configuration_id uuid DEFAULT NULL::uuid) RETURNS SETOF public.provisions
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -257,13 +253,13 @@ begin
   end if;
   return query
     insert into public.provisions
-      (cluster_id, configuration_id, operation, config_snapshot, configuration_hash, signature)
+      (cluster_id, configuration_id, operation, config_snapshot, configuration_hash)
     values
-      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash, p_signature)
+      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash)
     returning *;
 end $$;
 
-COMMENT ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) IS 'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its details.';
+COMMENT ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) IS 'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its details.';
 
 CREATE FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid DEFAULT NULL::uuid, p_claim_id uuid DEFAULT NULL::uuid) RETURNS SETOF public.provisions
     LANGUAGE plpgsql SECURITY DEFINER
@@ -779,6 +775,8 @@ begin
 
   create or replace trigger wake_on_submission after insert on public.provisions
     for each row execute function tendril_private.wake_agents();
+  comment on trigger wake_on_submission on public.provisions is
+    'There is something to claim. Only where Supabase''s schema "realtime" is, like each wakeup.';
   create or replace trigger wake_on_change
     after update of status, cancel_requested_at, force_cancel_requested_at on public.provisions
     for each row when (
@@ -786,15 +784,23 @@ begin
       or new.cancel_requested_at is distinct from old.cancel_requested_at
       or new.force_cancel_requested_at is distinct from old.force_cancel_requested_at)
     execute function tendril_private.wake_agents();
+  comment on trigger wake_on_change on public.provisions is
+    'It is queued again, or it is to be cancelled.';
   create or replace trigger wake_on_release after delete on public.provision_leases
     for each row execute function tendril_private.wake_agents();
+  comment on trigger wake_on_release on public.provision_leases is
+    'Its stack is free, and a place in the cluster.';
   create or replace trigger wake_on_options
     after update of drain, max_concurrency on public.clusters
     for each row when ((new.drain, new.max_concurrency) <> (old.drain, old.max_concurrency))
     execute function tendril_private.wake_agents();
+  comment on trigger wake_on_options on public.clusters is
+    'Its agents may take more, or shall take less.';
   create or replace trigger echo_heartbeat
     after insert or update of last_seen on public.agents
     for each row execute function tendril_private.echo_heartbeat();
+  comment on trigger echo_heartbeat on public.agents is
+    'What an agent must hear after its heartbeat; else its channel is deaf.';
 
   -- The holder of agent_realtime_token hears the private topic of its own cluster, and sends nothing.
   -- (No COMMENT: Supabase lets "postgres" make policies here, but the table is not its own.)
@@ -991,19 +997,6 @@ begin
 end $$;
 
 COMMENT ON FUNCTION tendril_private.check_log_complete(p_provision_id uuid, p_attempt integer, p_log_chunks integer) IS 'Raise PT422 until so many chunks of the attempt are stored; null: as many as there are.';
-
-CREATE FUNCTION tendril_private.check_signature() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path TO ''
-    AS $$
-begin
-  if length(new.signature) > 512 then
-    raise exception using errcode = 'PT422', message = 'signature is v1.<time>.<base64url>';
-  end if;
-  return new;
-end $$;
-
-COMMENT ON FUNCTION tendril_private.check_signature() IS 'Refuse with PT422 what cannot be a signature; whether it is a good one only agents know.';
 
 CREATE FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
@@ -2117,9 +2110,9 @@ CREATE TRIGGER audit_request AFTER INSERT ON public.provisions FOR EACH ROW WHEN
 
 COMMENT ON TRIGGER audit_request ON public.provisions IS 'What comes through the API is written down.';
 
-CREATE TRIGGER check_signature BEFORE INSERT ON public.provisions FOR EACH ROW WHEN ((new.signature IS NOT NULL)) EXECUTE FUNCTION tendril_private.check_signature();
+CREATE TRIGGER echo_heartbeat AFTER INSERT OR UPDATE OF last_seen ON public.agents FOR EACH ROW EXECUTE FUNCTION tendril_private.echo_heartbeat();
 
-COMMENT ON TRIGGER check_signature ON public.provisions IS 'Too long for a signature is refused with a status of its own.';
+COMMENT ON TRIGGER echo_heartbeat ON public.agents IS 'What an agent must hear after its heartbeat; else its channel is deaf.';
 
 CREATE TRIGGER legal_moves BEFORE UPDATE OF status ON public.provisions FOR EACH ROW WHEN (((old.status <> new.status) AND (NOT (((old.status = 'QUEUED'::text) AND (new.status = ANY (ARRAY['PROCESSING'::text, 'CANCELLED'::text]))) OR ((old.status = 'PROCESSING'::text) AND (new.status = ANY (ARRAY['QUEUED'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text]))) OR ((old.status = 'FAILED'::text) AND (new.status = 'PROCESSING'::text) AND (new.attempt = old.attempt) AND (NOT (old.error_code IS DISTINCT FROM 'AGENT_LOST_DURING_APPLY'::text))))))) EXECUTE FUNCTION tendril_private.refuse_move();
 
@@ -2132,6 +2125,22 @@ COMMENT ON TRIGGER prepare_provision ON public.provisions IS 'Every provision st
 CREATE TRIGGER validate_request BEFORE INSERT ON public.provisions FOR EACH ROW WHEN ((COALESCE(current_setting('request.jwt.claims'::text, true), ''::text) <> ''::text)) EXECUTE FUNCTION tendril_private.validate_request();
 
 COMMENT ON TRIGGER validate_request ON public.provisions IS 'What comes through the API is checked, whether by create_provision or by a direct insert.';
+
+CREATE TRIGGER wake_on_change AFTER UPDATE OF status, cancel_requested_at, force_cancel_requested_at ON public.provisions FOR EACH ROW WHEN ((((new.status = 'QUEUED'::text) AND (old.status <> 'QUEUED'::text)) OR (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at) OR (new.force_cancel_requested_at IS DISTINCT FROM old.force_cancel_requested_at))) EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_change ON public.provisions IS 'It is queued again, or it is to be cancelled.';
+
+CREATE TRIGGER wake_on_options AFTER UPDATE OF drain, max_concurrency ON public.clusters FOR EACH ROW WHEN (((new.drain <> old.drain) OR (new.max_concurrency <> old.max_concurrency))) EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_options ON public.clusters IS 'Its agents may take more, or shall take less.';
+
+CREATE TRIGGER wake_on_release AFTER DELETE ON public.provision_leases FOR EACH ROW EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_release ON public.provision_leases IS 'Its stack is free, and a place in the cluster.';
+
+CREATE TRIGGER wake_on_submission AFTER INSERT ON public.provisions FOR EACH ROW EXECUTE FUNCTION tendril_private.wake_agents();
+
+COMMENT ON TRIGGER wake_on_submission ON public.provisions IS 'There is something to claim. Only where Supabase''s schema "realtime" is, like each wakeup.';
 
 ALTER TABLE ONLY public.agents
     ADD CONSTRAINT agents_cluster_id_fkey FOREIGN KEY (cluster_id) REFERENCES public.clusters(id) ON DELETE CASCADE;
@@ -2264,11 +2273,8 @@ GRANT SELECT(status) ON TABLE public.provisions TO anon;
 
 GRANT SELECT(created_at) ON TABLE public.provisions TO anon;
 
-GRANT INSERT(signature) ON TABLE public.provisions TO authenticated;
-GRANT INSERT(signature) ON TABLE public.provisions TO service_role;
-
-REVOKE ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) TO authenticated;
+REVOKE ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) TO authenticated;
 
 REVOKE ALL ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) TO anon;
@@ -2336,8 +2342,6 @@ REVOKE ALL ON FUNCTION tendril_private.check_agent(p_agent jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tendril_private.check_chunks(p_first_seq integer, p_chunks jsonb) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.check_log_complete(p_provision_id uuid, p_attempt integer, p_log_chunks integer) FROM PUBLIC;
-
-REVOKE ALL ON FUNCTION tendril_private.check_signature() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) FROM PUBLIC;
 

@@ -66,6 +66,7 @@ begin
 end $$;
 
 -- scenario: without pg_cron and without Realtime there is nothing to attach to
+drop schema realtime cascade;
 do $$
 begin
   assert not tendril_private.schedule_upkeep();

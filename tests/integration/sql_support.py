@@ -54,7 +54,7 @@ def scenarios() -> list[Scenario]:
 
 @dataclass(frozen=True)
 class Databases:
-    """Makes databases on one server: ``bare`` (Supabase's roles) and ``ready`` (migrated)."""
+    """Makes databases on one server: ``bare`` (a new Supabase project) and ``ready`` (migrated)."""
 
     server: Server
 
@@ -66,6 +66,7 @@ class Databases:
             connection.execute(b"create database bare")
         with self.admin("bare") as connection:
             connection.execute(resources.read("embedded/supabase.sql").encode())
+            connection.execute(resources.read("embedded/realtime.sql").encode())
         with self.admin("postgres") as connection:
             connection.execute(b"create database ready template bare")
         anyio.run(migrate, self.server.url("ready"))

@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import anyio
@@ -17,6 +19,7 @@ import pytest
 
 from tendril_rt.control.owner import Owner, Registration, owner
 from tendril_rt.model import ProvisionId, Status, StreamType
+from tests.conformance.realtime_scenarios import connected
 from tests.conftest import TENDRIL, RunningPlane
 from tests.integration.agents import Fleet, ended, log_text, recording_terraform, template_repo
 from tests.integration.agents import snapshot as configuration
@@ -33,9 +36,9 @@ def _run(*argv: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def _dev(folder: Path) -> Iterator[RunningPlane]:
+def _dev(folder: Path, *options: str) -> Iterator[RunningPlane]:
     process = subprocess.Popen(
-        [*TENDRIL, "dev", "--json", "--data", str(folder)], stdout=subprocess.PIPE
+        [*TENDRIL, "dev", "--json", "--data", str(folder), *options], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     with process.stdout:
@@ -167,6 +170,43 @@ def test_dev_refuses_what_is_no_port() -> None:
     shown = _run(*TENDRIL, "dev", "--port", "99999")
     assert shown.returncode == 2
     assert "'99999' is not a port" in shown.stderr
+
+
+@pytest.mark.parametrize("interval", ["-1", "61", "nan", "soon"])
+def test_dev_refuses_what_is_no_interval(interval: str) -> None:
+    shown = _run(*TENDRIL, "dev", f"--changes-interval-s={interval}")
+    assert shown.returncode == 2
+    assert f"'{interval}' is no time in seconds" in shown.stderr
+
+
+async def test_dev_can_pace_changes_as_supabase_does(tmp_path: Path) -> None:
+    interval_s = 1.0
+    with _dev(tmp_path, "--changes-interval-s", str(interval_s)) as plane:
+        async with (
+            owner(plane.url, plane.anon_key, plane.user_token) as user,
+            connected(plane.url, apikey=plane.anon_key) as player,
+        ):
+            registered = await user.register_cluster("paced")
+            await player.subscribe("paced", plane.user_token, table="provisions")
+            await user.create_provision(
+                registered.cluster_id, configuration("https://example.test/t.git")
+            )
+            change = await player.change()
+            arrived_at = time.time()
+    committed_at = datetime.fromisoformat(str(change["commit_timestamp"])).timestamp()
+    assert arrived_at // interval_s > committed_at // interval_s
+
+
+def test_dev_attaches_broadcasts_to_a_database_that_had_none(tmp_path: Path) -> None:
+    """As an older release left it."""
+    with _dev(tmp_path) as first, psycopg.connect(first.database_url) as connection:
+        connection.execute("drop schema realtime cascade")
+        connection.execute("drop trigger echo_heartbeat on public.agents")
+    with _dev(tmp_path) as second, psycopg.connect(second.database_url) as connection:
+        policies = connection.execute("select policyname from pg_policies").fetchall()
+        assert ("tendril_agent_listens",) in policies
+        triggers = connection.execute("select tgname from pg_trigger").fetchall()
+        assert ("echo_heartbeat",) in triggers
 
 
 def test_dev_refuses_an_empty_folder_name(tmp_path: Path) -> None:

@@ -200,6 +200,9 @@ def _ordinary_owner(databases: Databases, url: str) -> Iterator[str]:
         admin.execute(b"create role ordinary login createrole bypassrls password 'ordinary'")
         admin.execute(f"alter database {name} owner to ordinary".encode())
         admin.execute(b"alter publication supabase_realtime owner to ordinary")
+        # Supabase lets "postgres" make policies on what is not its own.
+        admin.execute(b"grant usage on schema realtime to ordinary")
+        admin.execute(b"alter table realtime.messages owner to ordinary")
         try:
             yield f"postgresql://ordinary:ordinary@127.0.0.1:{databases.server.port}/{name}"
         finally:

@@ -1,11 +1,11 @@
 """Where Supabase's Realtime and pg_cron are: wakeups by broadcast, upkeep by schedule.
 
-Over stand-ins for both, made before the migrations; the real Realtime is in no registry.
+Here is what lands in ``realtime.messages``; ``test_broadcasts.py`` has what is heard of it. pg_cron
+is a stand-in.
 """
 
 import json
 import uuid
-from collections.abc import Iterator
 
 import anyio
 import psycopg
@@ -24,33 +24,14 @@ _TOPIC = f"cluster:{CLUSTER}"
 _BEAT = '{"id": "a0000000-0000-4000-8000-000000000001"}'
 
 
-@pytest.fixture(scope="session")
-def prepared(databases: Databases) -> Iterator[str]:
-    """The name of a database that had Realtime and pg_cron before the migrations."""
-    with databases.copy("bare") as url:
-        with connected(url) as admin:
-            load(admin, "stand_ins.sql")
-        anyio.run(migrate, url)
-        with connected(url) as admin:
-            load(admin, "support.sql")
-        yield url.rpartition("/")[2]
-
-
-@pytest.fixture
-def supabase(databases: Databases, prepared: str) -> Iterator[Connection]:
-    """A superuser in a fresh copy of it."""
-    with databases.copy(prepared) as url, connected(url) as admin:
-        yield admin
-
-
 def _heard(admin: Connection) -> list[str]:
     """Return the events since the last call, after checking that they say nothing."""
     rows = admin.execute(
         b"with heard as (delete from realtime.messages returning *) select * from heard"
     ).fetchall()
-    assert {
-        (row["extension"], row["topic"], row["private"], str(row["payload"])) for row in rows
-    } <= {("broadcast", _TOPIC, True, "{}")}
+    for row in rows:
+        assert (row["extension"], row["topic"], row["private"]) == ("broadcast", _TOPIC, True)
+        assert row["payload"] == {"id": str(row["id"])}
     return [row["event"] for row in rows]
 
 
@@ -60,54 +41,80 @@ def _as_owner(admin: Connection, call: str) -> None:
         admin.execute(f"select public.{call}".encode())
 
 
-def test_whatever_an_agent_should_know_wakes_it(supabase: Connection) -> None:
-    agent = Caller(supabase)
-    supabase.execute(b"select tests.submit()")
-    assert _heard(supabase) == ["wakeup"]
+def test_whatever_an_agent_should_know_wakes_it(admin: Connection) -> None:
+    agent = Caller(admin)
+    admin.execute(b"select tests.submit()")
+    assert _heard(admin) == ["wakeup"]
     provision = agent.claim()
     assert provision is not None
-    assert _heard(supabase) == []
-    _as_owner(supabase, f"cancel_provision('{provision['id']}')")
-    assert _heard(supabase) == ["wakeup"]
-    _as_owner(supabase, f"cancel_provision('{provision['id']}')")
-    assert _heard(supabase) == []
-    _as_owner(supabase, f"cancel_provision('{provision['id']}', true)")
-    assert _heard(supabase) == ["wakeup"]
+    assert _heard(admin) == []
+    _as_owner(admin, f"cancel_provision('{provision['id']}')")
+    assert _heard(admin) == ["wakeup"]
+    _as_owner(admin, f"cancel_provision('{provision['id']}')")
+    assert _heard(admin) == []
+    _as_owner(admin, f"cancel_provision('{provision['id']}', true)")
+    assert _heard(admin) == ["wakeup"]
     agent.report(provision, "CANCELLED")
-    assert _heard(supabase) == ["wakeup"]
-    _as_owner(supabase, f"set_cluster_options('{CLUSTER}', p_drain => true)")
-    assert _heard(supabase) == ["wakeup"]
-    _as_owner(supabase, f"set_cluster_options('{CLUSTER}', p_drain => true)")
-    assert _heard(supabase) == []
+    assert _heard(admin) == ["wakeup"]
+    _as_owner(admin, f"set_cluster_options('{CLUSTER}', p_drain => true)")
+    assert _heard(admin) == ["wakeup"]
+    _as_owner(admin, f"set_cluster_options('{CLUSTER}', p_drain => true)")
+    assert _heard(admin) == []
 
 
-def test_a_requeued_provision_wakes_the_agents(supabase: Connection) -> None:
-    supabase.execute(b"select tests.submit()")
-    agent = Caller(supabase)
+def test_a_requeued_provision_wakes_the_agents(admin: Connection) -> None:
+    admin.execute(b"select tests.submit()")
+    agent = Caller(admin)
     provision = agent.claim()
     assert provision is not None
-    supabase.execute(b"select tests.silence(%s, '106 s')", (provision["id"],))
-    _heard(supabase)
+    admin.execute(b"select tests.silence(%s, '106 s')", (provision["id"],))
+    _heard(admin)
     assert agent.claim() is None
-    assert _heard(supabase) == ["wakeup", "wakeup"]  # its lease is gone, and it is queued
+    assert _heard(admin) == ["wakeup", "wakeup"]  # its lease is gone, and it is queued
 
 
-def test_a_heartbeat_comes_back_as_a_pulse(supabase: Connection) -> None:
+def test_a_heartbeat_comes_back_as_a_pulse(admin: Connection) -> None:
     for _ in range(2):
-        Caller(supabase).call("agent_heartbeat", p_agent=_BEAT)
-        assert _heard(supabase) == ["pulse"]
+        Caller(admin).call("agent_heartbeat", p_agent=_BEAT)
+        assert _heard(admin) == ["pulse"]
 
 
-def test_a_broken_realtime_breaks_nothing(supabase: Connection) -> None:
-    """As when a daily partition is missing."""
-    supabase.execute(b"alter table realtime.messages add check (topic = '')")
-    supabase.execute(b"select tests.submit()")
-    agent = Caller(supabase)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "alter table realtime.messages add check (topic = '')",  # as without today's partition
+        "alter table realtime.messages rename to missing",
+    ],
+)
+def test_a_broken_realtime_breaks_nothing(admin: Connection, fault: str) -> None:
+    admin.execute(fault.encode())
+    admin.execute(b"select tests.submit()")
+    agent = Caller(admin)
     agent.call("agent_heartbeat", p_agent=_BEAT)
     provision = agent.claim()
     assert provision is not None
     agent.report(provision, "SUCCESS")
-    assert _heard(supabase) == []
+
+
+def test_a_message_keeps_an_id_of_its_own(admin: Connection) -> None:
+    admin.execute(b"""select realtime.send('{"id": 7}', 'e', 't', false)""")
+    (row,) = admin.execute(b"select id, payload, private from realtime.messages").fetchall()
+    assert (row["payload"], row["private"]) == ({"id": 7}, False)
+    assert isinstance(row["id"], uuid.UUID)
+
+
+def test_old_messages_go_as_new_ones_come(admin: Connection) -> None:
+    admin.execute(
+        b"insert into realtime.messages (topic, extension, inserted_at) select 't', 'broadcast',"
+        b" timezone('utc', now()) - age * interval '1 min' from generate_series(31, 90) as age"
+    )
+    for _ in range(10):
+        admin.execute(b"select realtime.send('{}', 'e', 't')")
+    rows = admin.execute(
+        b"select count(*) filter (where inserted_at < timezone('utc', now()) - interval '1 hour')"
+        b" as old, count(*) as all from realtime.messages"
+    ).fetchall()
+    assert rows == [{"old": 0, "all": 29 + 10}]
 
 
 @pytest.mark.parametrize(
@@ -124,70 +131,74 @@ def test_a_broken_realtime_breaks_nothing(supabase: Connection) -> None:
     ],
 )
 def test_who_may_listen(
-    supabase: Connection,
+    admin: Connection,
     topic: str,
     extension: str,
     claims: dict[str, str] | None,
     seen: int,
 ) -> None:
     """Realtime asks so, with the topic set, when somebody joins a private channel."""
-    with supabase.transaction(force_rollback=True):
-        supabase.execute(
+    with admin.transaction(force_rollback=True):
+        admin.execute(
             b"insert into realtime.messages (topic, extension) values (%s, %s)", (topic, extension)
         )
-        supabase.execute(
+        admin.execute(
             b"select set_config('realtime.topic', %s, true),"
             b" set_config('request.jwt.claims', %s, true), set_config('role', 'anon', true)",
             (topic, "" if claims is None else json.dumps({"role": "anon", **claims})),
         )
-        rows = supabase.execute(b"select from realtime.messages").fetchall()
+        rows = admin.execute(b"select from realtime.messages").fetchall()
     assert len(rows) == seen
 
 
-def test_agents_may_not_send(supabase: Connection) -> None:
-    with supabase.transaction(force_rollback=True):
-        supabase.execute(
+def test_agents_may_not_send(admin: Connection) -> None:
+    with admin.transaction(force_rollback=True):
+        admin.execute(
             b"select set_config('realtime.topic', %s, true),"
             b" set_config('request.jwt.claims', %s, true), set_config('role', 'anon', true)",
             (_TOPIC, json.dumps({"role": "anon", "cluster_id": CLUSTER})),
         )
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            supabase.execute(
+            admin.execute(
                 b"insert into realtime.messages (topic, extension) values (%s, 'broadcast')",
                 (_TOPIC,),
             )
 
 
-def test_upkeep_is_scheduled_and_its_commands_run(supabase: Connection) -> None:
-    jobs = supabase.execute(b"select * from cron.job order by jobname").fetchall()
+def test_upkeep_is_scheduled_and_its_commands_run(bare_url: str) -> None:
+    with connected(bare_url) as admin:
+        load(admin, "pg_cron.sql")
+        anyio.run(migrate, bare_url)
+        _check_schedule(admin)
+
+
+def _check_schedule(admin: Connection) -> None:
+    jobs = admin.execute(b"select * from cron.job order by jobname").fetchall()
     assert {job["jobname"]: job["schedule"] for job in jobs} == {
         "tendril mark offline clusters": "* * * * *",
         "tendril prune logs": "17 * * * *",
         "tendril reap leases": "* * * * *",
     }
     for job in jobs:
-        supabase.execute(job["command"].encode())
-    supabase.execute(b"select tendril_private.schedule_upkeep()")
-    assert len(supabase.execute(b"select from cron.job").fetchall()) == len(jobs)
+        admin.execute(job["command"].encode())
+    admin.execute(b"select tendril_private.schedule_upkeep()")
+    assert len(admin.execute(b"select from cron.job").fetchall()) == len(jobs)
 
 
-def test_both_may_come_later(databases: Databases, url: str, admin: Connection) -> None:
+def test_both_may_come_later(databases: Databases, bare_url: str) -> None:
     """Without them nothing is there; the functions that attach to them may be called again."""
-    assert "TRIGGER wake_" not in dump(databases.server, url)
-    load(admin, "stand_ins.sql")
-    for _ in range(2):
-        row = admin.execute(
-            b"select tendril_private.attach_realtime() as realtime,"
-            b" tendril_private.schedule_upkeep() as upkeep"
-        ).fetchone()
-        assert row == {"realtime": True, "upkeep": True}
-    admin.execute(b"select tests.submit()")
-    assert _heard(admin) == ["wakeup"]
-
-
-def test_nothing_else_differs(databases: Databases, supabase: Connection) -> None:
-    """With Realtime there are its triggers more, and no object without a comment but those."""
-    found = supabase.execute(resources.read("tests/uncommented.sql").encode()).fetchall()
-    names = sorted(str(next(iter(row.values()))) for row in found)
-    assert all(name.startswith(("trigger wake_", "trigger echo_")) for name in names), names
-    assert len(names) == 5
+    with connected(bare_url) as admin:
+        admin.execute(b"drop schema realtime cascade")
+        anyio.run(migrate, bare_url)
+        load(admin, "support.sql")
+        assert "TRIGGER wake_" not in dump(databases.server, bare_url)
+        admin.execute(resources.read("embedded/realtime.sql").encode())
+        load(admin, "pg_cron.sql")
+        for _ in range(2):
+            row = admin.execute(
+                b"select tendril_private.attach_realtime() as realtime,"
+                b" tendril_private.schedule_upkeep() as upkeep"
+            ).fetchone()
+            assert row == {"realtime": True, "upkeep": True}
+        admin.execute(b"select tests.submit()")
+        assert _heard(admin) == ["wakeup"]
