@@ -115,3 +115,37 @@ begin
         'columns', v_columns, 'errors', string_to_array(v_error, '')
     );
 end $$;
+
+-- Tell whether a role with these claims may listen to a private topic. Policies are asked as the real
+-- server asks them: with a message that they may show, which is taken back at once.
+create function pg_temp.may_listen(p_topic text, p_role name, p_claims text)
+returns boolean language plpgsql as $$
+declare
+    v_id uuid;
+    v_may boolean;
+begin
+    insert into realtime.messages (topic, extension) values (p_topic, 'broadcast')
+        returning id into v_id;
+    perform set_config('realtime.topic', p_topic, true),
+        set_config('request.jwt.claims', p_claims, true), set_config('role', p_role, true);
+    select exists (select from realtime.messages where id = v_id) into v_may;
+    raise sqlstate 'TR001';
+exception when sqlstate 'TR001' then
+    return v_may;
+end $$;
+
+-- Return the last private messages of a topic since then, oldest first, at most 25.
+create function pg_temp.replayed(p_topic text, p_since_ms bigint, p_limit bigint)
+returns jsonb language sql as $$
+    select coalesce(jsonb_agg(
+        jsonb_build_object('id', id, 'event', event, 'payload', payload::text) order by inserted_at
+    ), '[]')
+    from (
+        select * from realtime.messages
+        where topic = p_topic and private and extension = 'broadcast'
+            and event is not null and payload is not null
+            and inserted_at >= to_timestamp(p_since_ms / 1000.0) at time zone 'utc'
+        order by inserted_at desc
+        limit least(greatest(p_limit, 1), 25)
+    ) as last
+$$;

@@ -31,6 +31,8 @@ _SILENCE_S = 0.2
 _ARRAY_FRAME = ("join_ref", "ref", "topic", "event", "payload")  # of vsn 2.0.0
 _MARKS = {"int": r"\d+", "ts": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"}
 _SHORT_LIVES = {"<now+6 s>": 2}  # long enough to join, and the test need not wait longer
+_USER_BROADCAST = bytes([4])  # how a binary frame of vsn 2.0.0 starts
+_UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 class Step(TypedDict, total=False):
@@ -40,6 +42,7 @@ class Step(TypedDict, total=False):
     frame: dict[str, object] | None
     sql: str
     for_ms: int
+    wait_ms: int
 
 
 class _Request(TypedDict):
@@ -102,7 +105,8 @@ def prepare(server: Server) -> None:
         connection.execute("create database fresh")
     with psycopg.connect(server.url("fresh"), autocommit=True) as connection:
         connection.execute(resources.read("embedded/supabase.sql"))
-        for statement in setup["sql_owner"]:
+        connection.execute(resources.read("embedded/realtime.sql"))
+        for statement in setup["sql_owner"] + setup["sql_admin"]:
             connection.execute(statement)
 
 
@@ -130,9 +134,9 @@ def commits_half_done(url: str) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def serving(url: str, *, poll_interval_s: float = 0.0) -> AsyncIterator[str]:
+async def serving(url: str, *, changes_interval_s: float = 0.0) -> AsyncIterator[str]:
     """Serve Realtime over the database *url*; yield the base address of the HTTP server."""
-    async with Realtime.running(url, SECRET, poll_interval_s=poll_interval_s) as realtime:
+    async with Realtime.running(url, SECRET, changes_interval_s=changes_interval_s) as realtime:
         application = web.Application()
         for path in ("/socket/websocket", "/realtime/v1/websocket"):
             application.router.add_get(path, realtime.handle)
@@ -159,12 +163,16 @@ class Player:
         self._has_arrays = vsn == "2.0.0"
         self._joins: dict[str, set[object]] = {}
         self._tokens: dict[str, str] = {}
-        self._bound: dict[str, int] = {}
+        self._bound: dict[str, object] = {}
+        self._started_at_ms = 0
 
     async def play(self, steps: list[Step], url: str) -> None:
-        """Go through *steps*; SQL runs on the database *url*."""
+        """Go through *steps*; SQL runs on the database *url*. Pauses between frames are skipped."""
+        self._started_at_ms = int(time.time() * 1000)
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as database:
             for step in steps:
+                if "wait_ms" in step:
+                    continue
                 if "sql" in step:
                     await database.execute(step["sql"].encode())
                 elif step["dir"] == "send":
@@ -179,12 +187,16 @@ class Player:
         if self._has_arrays and isinstance(frame, dict):
             self._joins.setdefault(frame["topic"], set()).add(frame.get("join_ref"))
             frame = [frame.get(name) for name in _ARRAY_FRAME]
-        text = json.dumps(frame)
+        text = json.dumps(frame).replace('"<ts ms>"', str(self._started_at_ms))
         await self._socket.send_str(re.sub(r"<jwt:(\w+)>", lambda m: self._token(m[1]), text))
 
     async def receive(self) -> dict[str, object]:
         """Return the next frame."""
-        frame = await self._socket.receive_json(timeout=_ANSWER_S)
+        message = await self._socket.receive(timeout=_ANSWER_S)
+        if message.type is WSMsgType.BINARY and self._has_arrays:
+            return _user_broadcast(message.data)
+        assert message.type is WSMsgType.TEXT, message
+        frame = json.loads(message.data)
         if self._has_arrays:
             frame = dict(zip(_ARRAY_FRAME, frame, strict=True))
             assert frame.pop("join_ref") in self._joins[frame["topic"]]
@@ -214,6 +226,54 @@ class Player:
         frame = await self.receive()
         assert frame["event"] == "system"
         assert "Subscribed to PostgreSQL" in str(frame), frame
+
+    async def join_private(
+        self, topic: str, access_token: str, *bindings: dict[str, str], **broadcast: object
+    ) -> str:
+        """Join the private *topic*, with broadcasts and *bindings*.
+
+        :return: why it was refused; empty if it was not
+        """
+        config = {
+            "private": True,
+            "broadcast": {"ack": False, "self": False, **broadcast},
+            "presence": {"key": "", "enabled": False},
+            "postgres_changes": list(bindings),
+        }
+        payload = {"config": config, "access_token": access_token}
+        frame = {"topic": f"realtime:{topic}", "event": "phx_join", "payload": payload}
+        await self.send({**frame, "ref": "1", "join_ref": "1"})
+        reply = await self.receive()
+        assert reply["event"] == "phx_reply"
+        answer = reply["payload"]
+        assert isinstance(answer, dict)
+        return str(answer["response"].get("reason", ""))
+
+    async def listen(self, topic: str, access_token: str) -> None:
+        """Join the private *topic* and wait until broadcasts flow."""
+        assert await self.join_private(topic, access_token, replication_ready=True) == ""
+        assert await self.system() == "Replication connection established"
+
+    async def renew(self, topic: str, access_token: str) -> None:
+        """Hand in another token."""
+        frame = {"topic": f"realtime:{topic}", "event": "access_token", "ref": "2"}
+        await self.send({**frame, "payload": {"access_token": access_token}})
+
+    async def system(self) -> str:
+        """Return what the next frame says, which must be a ``system`` message."""
+        frame = await self.receive()
+        assert frame["event"] == "system", frame
+        payload = frame["payload"]
+        assert isinstance(payload, dict)
+        return str(payload["message"])
+
+    async def broadcast(self) -> tuple[str, dict[str, object]]:
+        """Return event and payload of the next frame, which must be a broadcast."""
+        frame = await self.receive()
+        assert frame["event"] == "broadcast", frame
+        payload = frame["payload"]
+        assert isinstance(payload, dict)
+        return payload["event"], payload["payload"]
 
     async def change(self) -> dict[str, object]:
         """Return the ``data`` of the next frame, which must be a change."""
@@ -246,8 +306,9 @@ class Player:
             assert len(got) == len(wanted), where
             for number, value in enumerate(wanted):
                 self._compare(value, got[number], f"{where}[{number}]")
-        elif isinstance(wanted, str) and (mark := re.fullmatch(r"<int:\d+>", wanted)):
-            assert isinstance(got, int), where
+        elif isinstance(wanted, str) and (mark := re.fullmatch(r"<(int|uuid):\d+>", wanted)):
+            is_fit = isinstance(got, int) if mark[1] == "int" else re.fullmatch(_UUID, str(got))
+            assert is_fit, where
             assert got == self._bound.setdefault(mark[0], got), where
         elif isinstance(wanted, str) and re.search("<(int|ts)>", wanted):
             pattern = re.sub(
@@ -259,11 +320,26 @@ class Player:
             assert type(got) is type(wanted), where
 
 
+def _user_broadcast(data: bytes) -> dict[str, object]:
+    """Return the frame that stands for a binary one, as supabase-js takes it apart."""
+    sizes, encoding, rest = data[1:4], data[4], data[5:]
+    assert data.startswith(_USER_BROADCAST)
+    assert encoding == 1, "not JSON"
+    parts = []
+    for size in sizes:
+        parts.append(rest[:size].decode())
+        rest = rest[size:]
+    topic, event, meta = parts
+    payload = {"type": "broadcast", "event": event, "payload": json.loads(rest)}
+    payload["meta"] = json.loads(meta)
+    return {"ref": None, "topic": topic, "event": "broadcast", "payload": payload}
+
+
 @asynccontextmanager
 async def connected(
     base: str, *, apikey: str | None = None, vsn: str = "1.0.0"
 ) -> AsyncIterator[Player]:
     """Open a socket at *base*."""
-    address = f"{base}/socket/websocket?vsn={vsn}&apikey={apikey or token('anon')}"
+    address = f"{base}/realtime/v1/websocket?vsn={vsn}&apikey={apikey or token('anon')}"
     async with ClientSession() as session, session.ws_connect(address) as socket:
         yield Player(socket, vsn)

@@ -1,7 +1,7 @@
 """Realtime of the embedded control plane: the recorded frames, and what no recording shows."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,6 @@ from pathlib import Path
 import anyio
 import psycopg
 import pytest
-import pytest_asyncio
 from aiohttp import ClientSession, WSMsgType
 from psycopg import sql
 from realtime import AsyncRealtimeClient, RealtimePostgresChangesListenEvent
@@ -21,18 +20,8 @@ from . import realtime_scenarios as scenarios
 
 pytestmark = pytest.mark.conformance
 
-_BROADCAST = "broadcast is not offered: the agent falls back on postgres_changes and polling"
-_PRIVATE = "private channels are not offered: the join is refused and says so"
 OUT_OF_SCOPE = {
-    "broadcast_client": _BROADCAST,
-    "broadcast_public": _BROADCAST,
-    "broadcast_replay_public": _BROADCAST,
-    "broadcast_private": _PRIVATE,
-    "broadcast_private_own_id": _PRIVATE,
-    "broadcast_private_refused": _PRIVATE,
-    "broadcast_replay": _PRIVATE,
-    "broadcast_replay_bad_since": _PRIVATE,
-    "broadcast_token_expires": _PRIVATE,
+    "broadcast_client": "no client of ours sends a broadcast: it is refused by name",
     "handshake: unknown tenant": "the embedded control plane is one project",
 }
 _HANDSHAKES = [
@@ -47,24 +36,6 @@ _UPGRADE = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[postgres.Server]:
-    async with postgres.running(tmp_path_factory.mktemp("postgres") / "plane") as running:
-        scenarios.prepare(running)
-        yield running
-
-
-@pytest.fixture
-def url(server: postgres.Server) -> str:
-    return scenarios.copy(server)
-
-
-@pytest.fixture(scope="module")
-def idle_url(server: postgres.Server) -> str:
-    """Return the URL of a database that nobody writes to, so that many tests can share it."""
-    return scenarios.copy(server)
-
-
 @pytest.mark.parametrize("name", [name for name in scenarios.names() if name not in OUT_OF_SCOPE])
 async def test_frames_are_as_recorded(name: str, server: postgres.Server, idle_url: str) -> None:
     steps = scenarios.load(name)["steps"]
@@ -75,7 +46,11 @@ async def test_frames_are_as_recorded(name: str, server: postgres.Server, idle_u
 
 @pytest.mark.parametrize(
     "name",
-    ["heartbeat", "join_insert_filter", "duplicate_join", "access_token_refresh", "leave"],
+    [
+        *("heartbeat", "join_insert_filter", "duplicate_join", "access_token_refresh", "leave"),
+        *("broadcast_private", "broadcast_private_own_id", "broadcast_public"),
+        *("broadcast_private_refused", "broadcast_replay"),
+    ],
 )
 async def test_frames_travel_as_arrays_for_clients_that_want_them(
     name: str, server: postgres.Server
@@ -113,10 +88,7 @@ async def test_handshake_is_as_recorded(case: scenarios.Handshake, idle_url: str
 @pytest.mark.parametrize(
     ("config", "feature"),
     [
-        ({"private": True}, "a private channel"),
         ({"presence": {"key": "", "enabled": True}}, "presence"),
-        ({"broadcast": {"replay": {"since": 1}}}, "broadcast from the database"),
-        ({"broadcast": {"replication_ready": True}}, "broadcast from the database"),
         ({"postgres_changes": [{"table": "rt_default", "select": ["id"]}]}, "`select`"),
     ],
 )
@@ -352,7 +324,7 @@ async def test_names_may_hold_anything(url: str) -> None:
 async def test_changes_wait_for_the_tick_of_a_poller(url: str) -> None:
     interval_s = 0.4
     async with (
-        scenarios.serving(url, poll_interval_s=interval_s) as base,
+        scenarios.serving(url, changes_interval_s=interval_s) as base,
         scenarios.connected(base) as player,
     ):
         await player.subscribe("p", scenarios.token("anon"), table="rt_default")

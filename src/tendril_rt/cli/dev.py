@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 import orjson
@@ -12,21 +12,26 @@ from tendril_rt.cli import logging
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 
 
-def dev(data: str | None, port: int, *, as_json: bool) -> int:
+def dev(data: str | None, port: int, *, as_json: bool, changes_interval_s: float) -> int:
     """Run until told to stop; print how to reach it once it is ready.
 
     :param data: folder to keep everything in; None throws it away
+    :param changes_interval_s: pace of postgres_changes; 0 is at once
     :raises TendrilError: it cannot start
     """
     logging.configure("warning", "console")
     with folder_for(data) as folder:
-        anyio.run(functools.partial(_dev, folder, port, kept=data is not None, as_json=as_json))
+        up = running(folder, port, changes_interval_s=changes_interval_s)
+        kept_in = None if data is None else str(folder)
+        anyio.run(functools.partial(_dev, up, kept_in, as_json=as_json))
     return 0
 
 
-async def _dev(folder: Path, port: int, *, kept: bool, as_json: bool) -> None:
-    async with cancelled_by_signals(), running(folder, port) as up:
-        print(_as_json(up) if as_json else _as_text(up, str(folder) if kept else None), flush=True)
+async def _dev(
+    plane: AbstractAsyncContextManager[Plane], kept_in: str | None, *, as_json: bool
+) -> None:
+    async with cancelled_by_signals(), plane as up:
+        print(_as_json(up) if as_json else _as_text(up, kept_in), flush=True)
         await anyio.sleep_forever()
     if not as_json:
         print("stopped", file=sys.stderr)

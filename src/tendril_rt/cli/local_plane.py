@@ -44,8 +44,15 @@ def folder_for(data: str | None) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def running(folder: Path, port: int = 0) -> AsyncIterator[Plane]:
+async def running(
+    folder: Path, port: int = 0, *, changes_interval_s: float = 0.0
+) -> AsyncIterator[Plane]:
     """Run the embedded plane; Postgres comes from ``TENDRIL_LOCAL_PG_BIN`` where that is set."""
     bin_dir = os.environ.get("TENDRIL_LOCAL_PG_BIN")
-    async with plane.running(folder, port=port, bin_dir=Path(bin_dir) if bin_dir else None) as up:
+    async with plane.running(
+        folder,
+        port=port,
+        bin_dir=Path(bin_dir) if bin_dir else None,
+        changes_interval_s=changes_interval_s,
+    ) as up:
         yield up

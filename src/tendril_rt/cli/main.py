@@ -47,6 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument(
         "--port", type=_port, default=0, help="of the HTTP gateway (default: a free one)"
     )
+    dev.add_argument(
+        "--changes-interval-s",
+        type=_seconds,
+        default=0.0,
+        metavar="S",
+        help="hold postgres_changes until the next multiple of S seconds, as Supabase's poller "
+        "does (idle: 0.5); broadcasts never wait (default: 0, at once)",
+    )
     demo = commands.add_parser("demo", help="run everything once on this machine and watch it")
     demo.add_argument("--once", action="store_true", help="end after the first provision")
     demo.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
@@ -59,6 +67,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds: 0 to 60")
+    return seconds
+
+
 def _dispatch(arguments: argparse.Namespace) -> int:
     # Imported late: an agent must not pay for the embedded plane, nor need its extra.
     match arguments.command:
@@ -69,7 +87,12 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         case "dev":
             from tendril_rt.cli.dev import dev
 
-            return dev(arguments.data, arguments.port, as_json=arguments.json)
+            return dev(
+                arguments.data,
+                arguments.port,
+                as_json=arguments.json,
+                changes_interval_s=arguments.changes_interval_s,
+            )
         case _:
             from tendril_rt.cli.demo import demo
 

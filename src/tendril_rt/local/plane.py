@@ -45,12 +45,13 @@ class Plane:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, port: int = 0, bin_dir: Path | None = None
+    folder: Path, *, port: int = 0, bin_dir: Path | None = None, changes_interval_s: float = 0.0
 ) -> AsyncIterator[Plane]:
     """Run a control plane over *folder* until the block ends.
 
     :param port: of the gateway; 0 picks a free one
     :param bin_dir: folder of Postgres's programs; None looks for one
+    :param changes_interval_s: see :class:`GatewayConfig`
     :raises LocalError: Postgres or the gateway cannot start; in a group, if Postgres ends later
     :raises MigrationError: the kept database does not fit this version
     """
@@ -71,6 +72,7 @@ async def running(
             anon_key=anon,
             service_role_key=service,
             port=port,
+            changes_interval_s=changes_interval_s,
         )
         async with serving(config) as url:
             yield Plane(url, anon, service, user, server.url(), jwt_secret)
@@ -89,12 +91,13 @@ async def _prepare(server: postgres.Server, jwt_secret: str) -> None:
     """Make the database what a Supabase project with our migrations is."""
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection:
         await connection.execute(resources.read("embedded/supabase.sql").encode())
+        await connection.execute(resources.read("embedded/realtime.sql").encode())
         await connection.execute(
             sql.SQL("alter role authenticator login password {}").format(server.password)
         )
         await migrate(server.url())
         await connection.execute(
-            resources.read("embedded/set_jwt_secret.sql").encode(), {"secret": jwt_secret}
+            resources.read("embedded/after_migrations.sql").encode(), {"secret": jwt_secret}
         )
 
 

@@ -2,6 +2,7 @@
 
 The rules are in ``realtime_access.sql``: a row is sent where the role with the claims of the token
 can select it by primary key and the filter holds; columns that the role may not read are left out.
+A private topic is open to whom the policies of ``realtime.messages`` would show a broadcast in it.
 Must never let one subscriber spoil another: a policy that raises is a "no" for its role and claims
 alone. Fails with ``psycopg.Error`` when the connection is lost.
 """
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tendril_rt import resources
 from tendril_rt.errors import TendrilError
 from tendril_rt.local.gateway import tokens
+from tendril_rt.local.gateway.broadcast import Message
 from tendril_rt.local.gateway.replication import Change, Row
 
 _OPTIONS = "-c statement_timeout=3s -c timezone=UTC"  # a slow policy holds up everybody
@@ -167,6 +169,32 @@ class Access:
         event = await self._spared("event", *names, worded, identity.role, identity.claims)
         return event.encode() if event else None
 
+    async def check_listening(self, topic: str, identity: Identity) -> None:
+        """Return if *identity* may listen to the private *topic*.
+
+        :raises Refused: it may not, or the policies raise for it
+        """
+        may = await self._spared("may_listen", topic, identity.role, identity.claims)
+        if may != "true":
+            words = "You do not have permissions to read from this Channel topic"
+            raise Refused(f"Unauthorized: {words}: {topic}")
+
+    async def recall(self, topic: str, since_ms: object, limit: object) -> Sequence[Message]:
+        """Return the last private messages of *topic*, oldest first.
+
+        :param since_ms: Unix time; an integer, as *limit* is, unless the client sent something else
+        :raises Refused: these numbers cannot be meant
+        """
+        rows = None
+        if type(since_ms) is int and type(limit) is int:
+            rows = await self._spared("replayed", topic, since_ms, limit)
+        if rows is None:
+            raise Refused("UnableToReplayMessages: Replay params are not valid")
+        return [
+            Message(row["id"], topic, row["event"], True, row["payload"].encode())
+            for row in orjson.loads(rows)
+        ]
+
     async def _spared(self, function: str, *arguments: object) -> str | None:
         """Call *function*, where an error is a "no" for those concerned and for no other."""
         try:
@@ -174,7 +202,7 @@ class Access:
         except psycopg.Error as exc:
             if self._connection.closed:
                 raise
-            _log.warning("an event is lost for some: %s", exc)
+            _log.warning("Postgres could not answer %r for some: %s", function, exc)
             return None
 
     async def _call(self, function: str, *arguments: object) -> str | None:

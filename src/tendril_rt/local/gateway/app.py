@@ -36,6 +36,8 @@ class GatewayConfig:
     :param admin_url: libpq URL of a superuser (Realtime reads the write-ahead log)
     :param authenticator_url: libpq URL of role ``authenticator``, which may become the API's roles
     :param host: an address of loopback; anything else is a LocalError
+    :param changes_interval_s: hold postgres_changes until the next multiple of it, as Supabase's
+        poller does (0.5 when idle); 0 sends them at once. Broadcasts never wait
     """
 
     admin_url: str = field(repr=False)
@@ -45,6 +47,7 @@ class GatewayConfig:
     service_role_key: str = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 0
+    changes_interval_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not ip_address(self.host).is_loopback:
@@ -60,7 +63,9 @@ async def serving(config: GatewayConfig) -> AsyncIterator[str]:
     """
     async with (
         Rest.running(config.authenticator_url, config.jwt_secret) as rest,
-        Realtime.running(config.admin_url, config.jwt_secret) as realtime,
+        Realtime.running(
+            config.admin_url, config.jwt_secret, changes_interval_s=config.changes_interval_s
+        ) as realtime,
     ):
         application = web.Application(client_max_size=_MAX_BODY_BYTES)
         application.on_response_prepare.append(_allow_browsers)

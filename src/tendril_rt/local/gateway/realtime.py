@@ -1,15 +1,17 @@
-"""Realtime: ``postgres_changes`` over websockets, fed by one replication stream.
+"""Realtime: ``postgres_changes`` and broadcasts from the database, over websockets.
 
-Owns that stream and the sockets, which speak in ``phoenix.py``; ``access.py`` asks Postgres who may
-see a row. Must never log a token. Survives restarts of Postgres: channels stay joined, and each
-"Subscribed to PostgreSQL" means that whatever commits from now on is delivered until the stream is
-lost; once another runs it is said again, as by the real server.
+Owns two replication streams, one of each kind, so that neither waits for the other, and the
+sockets, which speak in ``phoenix.py``; ``access.py`` asks Postgres who may see a row or join a
+private channel. Must never log a token. Survives restarts of Postgres: channels stay joined, and
+each "Subscribed to PostgreSQL" means that whatever commits from now on is delivered until the
+stream is lost; once another runs it is said again, as by the real server. "Replication connection
+established" means the same for broadcasts, and is said once, as by the real server.
 """
 
 import logging
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -19,14 +21,18 @@ from aiohttp import WSCloseCode, web
 
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.local.gateway.access import Access, Identity, Refused, connected, identified
+from tendril_rt.local.gateway.broadcast import Message
 from tendril_rt.local.gateway.phoenix import Channel, Socket
 from tendril_rt.local.gateway.replication import Change, streaming
 
-_PUBLICATION = "supabase_realtime"
+_CHANGES = "supabase_realtime"  # publications, named as Supabase's
+_MESSAGES = "supabase_realtime_messages_publication"
 _PING_S = 30.0
 _CLOSE_S = 1.0
 _RETRY_S = 0.1
 _RETRY_MAX_S = 2.0
+_DATABASE_S = 5.0  # that who may join is worth waiting for
+_UNREACHABLE = "UnableToConnectToProject: Realtime was unable to connect to the project database"
 
 _log = logging.getLogger(__name__)
 
@@ -40,31 +46,68 @@ class _Stream:
         self.ended = anyio.Event()
 
 
-class Realtime:
-    """All sockets, and the stream that they share."""
+class _Follower:
+    """Keeps a stream of one publication running.
 
-    def __init__(self, admin_url: str, jwt_secret: str, poll_interval_s: float) -> None:
+    :ivar stream: the one that runs, or will next
+    """
+
+    def __init__(
+        self, admin_url: str, publication: str, deliver: Callable[[Change, Access], Awaitable[None]]
+    ) -> None:
         self._admin_url = admin_url
+        self._publication = publication
+        self._deliver = deliver
+        self.stream = _Stream()
+
+    async def follow(self) -> None:
+        """Deliver changes until cancelled."""
+        backoff = Backoff(_RETRY_S, _RETRY_MAX_S, floor_s=_RETRY_S / 2)
+        while True:
+            stream = self.stream
+            try:
+                async with (
+                    connected(self._admin_url) as stream.access,
+                    streaming(self._admin_url, self._publication) as changes,
+                ):
+                    stream.started.set()
+                    while True:
+                        await self._deliver(await changes.next(), stream.access)
+                        backoff.reset()
+            except psycopg.Error as exc:
+                _log.warning("no replication stream, trying again: %s", str(exc).strip())
+            if stream.started.is_set():
+                stream.ended.set()
+                self.stream = _Stream()
+            await anyio.sleep(backoff.next_s())
+
+
+class Realtime:
+    """All sockets, and the streams that they share; the host of their channels."""
+
+    def __init__(self, admin_url: str, jwt_secret: str, changes_interval_s: float) -> None:
         self._jwt_secret = jwt_secret
-        self._poll_interval_s = poll_interval_s
-        self._stream = _Stream()
+        self._changes_interval_s = changes_interval_s
+        self._changes = _Follower(admin_url, _CHANGES, self._deliver_change)
+        self._messages = _Follower(admin_url, _MESSAGES, self._deliver_message)
         self._sockets: set[Socket] = set()
 
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, admin_url: str, jwt_secret: str, *, poll_interval_s: float = 0.0
+        cls, admin_url: str, jwt_secret: str, *, changes_interval_s: float = 0.0
     ) -> AsyncIterator["Realtime"]:
         """Follow the database until the block ends; then every socket is hung up on.
 
         :param admin_url: libpq URL of a superuser
-        :param poll_interval_s: hold changes until the next multiple of it, as the real server does
-            with its poller; 0 sends them at once
+        :param changes_interval_s: hold changes until the next multiple of it, as the real server
+            does with its poller; 0 sends them at once, as broadcasts always are
         """
-        realtime = cls(admin_url, jwt_secret, poll_interval_s)
+        realtime = cls(admin_url, jwt_secret, changes_interval_s)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(realtime._follow)
+                tasks.start_soon(realtime._changes.follow)
+                tasks.start_soon(realtime._messages.follow)
                 try:
                     yield realtime
                 finally:
@@ -90,7 +133,7 @@ class Realtime:
             return web.Response(status=400, text=words)
         await web_socket.prepare(request)
         vsn = request.query.get("vsn", "1.0.0")
-        socket = Socket(web_socket, token, self._jwt_secret, vsn, self._feed)
+        socket = Socket(web_socket, token, self._jwt_secret, vsn, self)
         self._sockets.add(socket)
         try:
             await socket.serve()
@@ -105,11 +148,55 @@ class Realtime:
         for socket in self._sockets:
             socket.hang_up(WSCloseCode.GOING_AWAY)
 
-    async def _feed(self, channel: Channel) -> None:
+    async def authorize(self, channel: Channel, identity: Identity) -> None:
+        """Ask the policies, if *channel* is private."""
+        if channel.is_private:
+            async with self._asking() as access:
+                await access.check_listening(channel.name, identity)
+
+    async def recall(self, channel: Channel) -> Sequence[Message]:
+        """Read what *channel* wants replayed."""
+        if (asked := channel.replay) is None:
+            return []
+        if not channel.is_private:
+            raise Refused("UnableToReplayMessages: Replay is not allowed for public channels")
+        async with self._asking() as access:
+            return await access.recall(channel.name, asked.get("since"), asked.get("limit", 25))
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[Access]:
+        """Let the block ask Postgres, if it can be reached; not cancelled meanwhile.
+
+        :raises Refused: it cannot
+        """
+        stream = self._messages.stream
+        with anyio.move_on_after(_DATABASE_S):
+            await stream.started.wait()
+        if not stream.started.is_set():
+            raise Refused(_UNREACHABLE)
+        try:
+            with anyio.CancelScope(shield=True):  # a statement is bounded, and others go on
+                yield stream.access
+        except psycopg.Error as exc:
+            raise Refused(_UNREACHABLE) from exc
+
+    async def feed(self, channel: Channel) -> None:
+        """Subscribe *channel*; tell it when broadcasts flow, if it wants to know."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._announce, channel)
+            await self._subscribe(channel)
+
+    async def _announce(self, channel: Channel) -> None:
+        if channel.owes_ready:
+            await self._messages.stream.started.wait()
+            channel.tell("ok", "Replication connection established", extension="system")
+            channel.owes_ready = False
+
+    async def _subscribe(self, channel: Channel) -> None:
         """Keep *channel* subscribed through every loss of the stream; return if it cannot be."""
         bindings = channel.join.payload.config.postgres_changes
         while bindings:
-            stream = self._stream
+            stream = self._changes.stream
             await stream.started.wait()
             try:
                 with anyio.CancelScope(shield=True):  # a statement is bounded, and others go on
@@ -126,27 +213,14 @@ class Realtime:
                 channel.tell("ok", "Subscribed to PostgreSQL")
                 await stream.ended.wait()
 
-    async def _follow(self) -> None:
-        backoff = Backoff(_RETRY_S, _RETRY_MAX_S, floor_s=_RETRY_S / 2)
-        while True:
-            stream = self._stream
-            try:
-                async with (
-                    connected(self._admin_url) as stream.access,
-                    streaming(self._admin_url, _PUBLICATION) as changes,
-                ):
-                    stream.started.set()
-                    while True:
-                        await self._deliver(await changes.next(), stream.access)
-                        backoff.reset()
-            except psycopg.Error as exc:
-                _log.warning("no replication stream, trying again: %s", str(exc).strip())
-            if stream.started.is_set():
-                stream.ended.set()
-                self._stream = _Stream()
-            await anyio.sleep(backoff.next_s())
+    async def _deliver_message(self, change: Change, _: Access) -> None:
+        """Send a broadcast to everybody who is in its channel, as joining was allowed."""
+        if (message := Message.inserted(change.rows["record"])) is not None:
+            for socket in self._sockets:
+                if (channel := socket.channels.get(f"realtime:{message.topic}")) is not None:
+                    channel.hear(message)
 
-    async def _deliver(self, change: Change, access: Access) -> None:
+    async def _deliver_change(self, change: Change, access: Access) -> None:
         """Send *change* to those who asked for it and may see it; each identity is asked once."""
         listening = [
             channel
@@ -156,9 +230,11 @@ class Realtime:
         ]
         if not listening:
             return
-        if self._poll_interval_s > 0:
+        if self._changes_interval_s > 0:
             committed_at = change.committed_at.timestamp()
-            tick_at = committed_at + self._poll_interval_s - committed_at % self._poll_interval_s
+            tick_at = (
+                committed_at + self._changes_interval_s - committed_at % self._changes_interval_s
+            )
             await anyio.sleep(max(0.0, tick_at - time.time()))
         rows = await access.rows(change)
         events: dict[Identity, bytes | None] = {}

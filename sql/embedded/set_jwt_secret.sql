@@ -1,1 +1,0 @@
-select tendril_private.set_jwt_secret(%(secret)s);
