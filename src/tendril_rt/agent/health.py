@@ -172,7 +172,7 @@ class _Server(ThreadingMixIn, TCPServer):
         finally:
             self._free.release()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         if not isinstance(sys.exception(), OSError):  # the asker went away
             _log.exception("the health port could not answer")
 
@@ -198,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(answer.body)
 
-    do_HEAD = do_GET  # noqa: N815 - the library's name
+    do_HEAD = do_GET
 
     def log_message(self, *_: object) -> None:
         """Say nothing: a probe every few seconds is no news."""

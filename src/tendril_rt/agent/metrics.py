@@ -19,6 +19,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily
@@ -28,7 +29,6 @@ from prometheus_client.registry import Collector
 from tendril_rt import __version__
 from tendril_rt.agent.events import (
     ClaimPath,
-    Draining,
     LogDelivered,
     LogLost,
     ProvisionClaimed,
@@ -67,6 +67,7 @@ class Metrics:
     """
 
     def __init__(self, vitals: Vitals, places: Places, *, capacity: int, terraform: str) -> None:
+        disable_created_metrics()  # a second series beside each: nobody asks for it
         registry = CollectorRegistry()
         self.registry = registry
         self._claims = Counter(
@@ -125,6 +126,7 @@ class Metrics:
         """Let every series begin at 0: an alert on a rate needs the value before the first one."""
         for path in ClaimPath:
             self._claims.labels(path)
+            self._dispatch.labels(path)
         for outcome in (*filter(lambda status: status.is_terminal, Status), _LEFT):
             self._ended.labels(outcome.lower())
         for rpc in _RPCS:

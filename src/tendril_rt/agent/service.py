@@ -74,9 +74,9 @@ async def serve(
     :param once: claim one provision, and end with it
     :param on_event: is told what happens, from the event loop; must not raise (agent/events.py)
     :param task_status: reported after the first accepted heartbeat
-    :raises ConfigError: the state directory cannot be used
+    :raises ConfigError: the state directory or the health port cannot be used
     :raises StepError: Terraform is not there
-    :raises Unauthorized: the control plane does not know this agent
+    :raises ExceptionGroup: of Unauthorized: the control plane does not know this agent
     """
     with (
         identity(settings.agent.state_dir) as agent_id,

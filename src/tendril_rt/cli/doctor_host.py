@@ -60,8 +60,8 @@ def _cli_config(env: Mapping[str, str]) -> list[Finding]:
     findings = []
     file = env.get("TF_CLI_CONFIG_FILE")
     if file and not os.access(file, os.R_OK):
-        cure = "name a file that the agent may read, or unset it"
-        findings.append(fail("terraform", f"TF_CLI_CONFIG_FILE {file} cannot be read", cure))
+        cure = "name a file that the agent may read, or unset it: Terraform goes on without it"
+        findings.append(warn("terraform", f"TF_CLI_CONFIG_FILE {file} cannot be read", cure))
     cache = env.get("TF_PLUGIN_CACHE_DIR")
     if cache and not os.access(cache, os.W_OK | os.X_OK):
         cure = "make the folder for the agent's user: Terraform does not make it, and fails"
@@ -90,7 +90,7 @@ async def check_workspaces(settings: Settings) -> list[Finding]:
 
 
 async def _look(
-    check: Callable[[Unpack[Arguments]], list[Finding]], *arguments: Unpack[Arguments]
+    check: Callable[[Unpack[Arguments]], list[Finding]], *arguments: *Arguments
 ) -> list[Finding]:
     """Look at a disk from a thread: one that hangs must not hold up the others."""
     return await anyio.to_thread.run_sync(check, *arguments, abandon_on_cancel=True)

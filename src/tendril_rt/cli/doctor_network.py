@@ -14,7 +14,6 @@ from tendril_rt.control import probe
 from tendril_rt.control.client import ControlPlane, control_plane
 from tendril_rt.control.probe import Answer, Route
 from tendril_rt.control.realtime import Listener, State
-from tendril_rt.errors import ControlPlaneError
 from tendril_rt.settings import ControlSettings
 
 _HOP_LIMIT_S = 8.0

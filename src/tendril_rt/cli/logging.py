@@ -5,6 +5,7 @@ none carries a secret, whoever wrote it: what is written is masked as the last t
 """
 
 import hashlib
+import json
 import logging
 import re
 import sys
@@ -34,11 +35,12 @@ Mask = Callable[[str], str]
 
 
 def masking(secrets: Iterable[str]) -> Mask:
-    """Return what masks *secrets*, their sha256 (which is what agents authenticate by), credentials
-    in URLs and JWTs.
+    """Return what masks *secrets* (also escaped, as repr and JSON do), their sha256 (which is what
+    agents authenticate by), credentials in URLs, and JWTs.
     """
     known = {text for text in secrets if text}
-    known |= {hashlib.sha256(text.encode()).hexdigest() for text in known}
+    hashes = {hashlib.sha256(text.encode()).hexdigest() for text in known}
+    known |= hashes | {form(text)[1:-1] for text in known for form in (repr, json.dumps)}
     # The longest first: one may begin with another.
     literal = "|".join(re.escape(text) for text in sorted(known, key=len, reverse=True))
     exact = re.compile(literal) if known else None
