@@ -7,21 +7,22 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tendril_rt.agent.events import (
-    ClaimPath,
+    AttemptBegan,
+    AttemptEnded,
     LogDelivered,
     LogLost,
-    ProvisionClaimed,
-    ProvisionEnded,
     RpcEnded,
     RpcResult,
     StepEnded,
 )
 from tendril_rt.agent.metrics import Metrics, Places
 from tendril_rt.agent.vitals import Vitals
+from tendril_rt.control import push
+from tendril_rt.control.push import Cause, Claimed, Cure, Kind, State
 from tendril_rt.model import AgentId, Lease, ProvisionId, Status
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
-LEASE = Lease(ProvisionId("p1"), 1, AgentId("a1"))
+LEASE = Lease(ProvisionId("the-id"), 1, AgentId("a1"))
 
 
 @pytest.fixture
@@ -48,20 +49,51 @@ def test_a_call_counts_by_its_name_and_result(metrics: Metrics) -> None:
     assert value(metrics, "tendril_rpc_duration_seconds_sum", rpc="heartbeat") == 10.02
 
 
-def test_a_provision_is_running_between_its_claim_and_its_end(metrics: Metrics) -> None:
-    metrics.observe(ProvisionClaimed(LEASE, ClaimPath.PUSH, 0.3))
+def test_a_provision_is_running_between_its_beginning_and_its_end(metrics: Metrics) -> None:
+    metrics.observe(AttemptBegan(LEASE))
     assert value(metrics, "tendril_provisions_running") == 1
-    assert value(metrics, "tendril_claims_total", path="push") == 1
-    assert value(metrics, "tendril_dispatch_latency_seconds_sum", path="push") == 0.3
-    metrics.observe(ProvisionEnded(LEASE, Status.SUCCESS))
+    metrics.observe(AttemptEnded(LEASE, Status.SUCCESS))
     assert value(metrics, "tendril_provisions_running") == 0
     assert value(metrics, "tendril_provisions_total", outcome="success") == 1
 
 
-def test_a_claim_of_unknown_path_runs_without_counting_for_any(metrics: Metrics) -> None:
-    metrics.observe(ProvisionClaimed(LEASE))
-    assert value(metrics, "tendril_provisions_running") == 1
-    assert [value(metrics, "tendril_claims_total", path=path) for path in ClaimPath] == [0, 0]
+def claimed(cause: Cause, queued_s: float | None) -> Claimed:
+    return Claimed(LEASE.provision_id, LEASE.attempt, cause, 5.0, queued_s)
+
+
+def test_a_claim_counts_by_its_cause_and_its_wait_where_that_is_known(metrics: Metrics) -> None:
+    metrics.observe(claimed(Cause.PUSH, 0.3))
+    metrics.observe(claimed(Cause.POLL, None))
+    assert value(metrics, "tendril_claims_total", cause="push") == 1
+    assert value(metrics, "tendril_claims_total", cause="poll") == 1
+    assert value(metrics, "tendril_dispatch_latency_seconds_sum", cause="push") == 0.3
+    assert value(metrics, "tendril_dispatch_latency_seconds_count", cause="poll") == 0
+
+
+def test_push_counts_what_was_heard_missed_and_cured_by_path(metrics: Metrics) -> None:
+    path = push.Path.BROADCAST
+    metrics.observe(push.Announced(path, Kind.PULSE, latency_s=0.04))
+    metrics.observe(push.PushMissed(path, "the pulse of a heartbeat"))
+    metrics.observe(push.PathDeaf(path))
+    metrics.observe(push.CureTried(path, Cure.TOKEN, 1))
+    assert value(metrics, "tendril_push_heard_total", path=path) == 1
+    assert value(metrics, "tendril_push_latency_seconds_sum", path=path) == 0.04
+    assert value(metrics, "tendril_push_missed_total", path=path) == 1
+    assert value(metrics, "tendril_push_cures_total", path=path, cure="token") == 1
+    assert value(metrics, "tendril_push_deaf", path=path) == 1
+    metrics.observe(push.PathHealed(path, 1))
+    assert value(metrics, "tendril_push_deaf", path=path) == 0
+    assert value(metrics, "tendril_push_missed_total", path=push.Path.CHANGES) == 0
+
+
+def test_the_listener_is_in_one_state_at_a_time(metrics: Metrics) -> None:
+    for state in (State.CONNECTING, State.BACKOFF, State.READY):
+        metrics.observe(push.StateChanged(state, "any text", 1))
+    assert [value(metrics, "tendril_realtime_state", state=state) for state in State] == [
+        float(state is State.READY) for state in State
+    ]
+    assert value(metrics, "tendril_realtime_changes_total", state="BACKOFF") == 1
+    assert "any text" not in metrics.render().decode()
 
 
 @pytest.mark.parametrize(
@@ -71,7 +103,7 @@ def test_a_claim_of_unknown_path_runs_without_counting_for_any(metrics: Metrics)
 def test_an_end_counts_by_its_outcome(
     metrics: Metrics, status: Status | None, outcome: str
 ) -> None:
-    metrics.observe(ProvisionEnded(LEASE, status))
+    metrics.observe(AttemptEnded(LEASE, status))
     assert value(metrics, "tendril_provisions_total", outcome=outcome) == 1
 
 
@@ -140,17 +172,26 @@ def test_every_series_is_there_from_the_start_so_that_rates_see_the_first_event(
     for result in RpcResult:
         for rpc in ("heartbeat", "claim", "append_chunks", "finish", "realtime_token"):
             metrics.observe(RpcEnded(rpc, result, 1.0))
-    for path in ClaimPath:
-        metrics.observe(ProvisionClaimed(LEASE, path, 1.0))
+    for cause in Cause:
+        metrics.observe(claimed(cause, 1.0))
+    for path in push.Path:
+        metrics.observe(push.Announced(path, Kind.WAKEUP, latency_s=1.0))
+        metrics.observe(push.PushMissed(path, "it"))
+        metrics.observe(push.PathDeaf(path))
+        for cure in Cure:
+            metrics.observe(push.CureTried(path, cure, 1))
+    for state in State:
+        metrics.observe(push.StateChanged(state, "", 1))
     for status in (Status.SUCCESS, Status.FAILED, Status.CANCELLED, None):
-        metrics.observe(ProvisionEnded(LEASE, status))
+        metrics.observe(AttemptEnded(LEASE, status))
     for step in ("init", "plan", "apply"):
         metrics.observe(StepEnded(step, 0, 1.0))
     assert samples(metrics) == before
 
 
 def test_no_series_is_named_after_a_provision(metrics: Metrics) -> None:
-    metrics.observe(ProvisionClaimed(LEASE, ClaimPath.POLL, 1.0))
+    metrics.observe(AttemptBegan(LEASE))
+    metrics.observe(claimed(Cause.POLL, 1.0))
     assert LEASE.provision_id not in metrics.render().decode()
 
 

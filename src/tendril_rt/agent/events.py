@@ -1,8 +1,8 @@
 """What happens in an agent, as typed events: one hook feeds metrics, readiness and tests.
 
 Whoever notices something calls the agent's one ``on_event`` with a frozen value. Listening is
-cheap, synchronous and must not raise. Fields are bounded in kind (states, paths, names of RPCs),
-except ids, which no metric may use as a label. Pure.
+cheap, synchronous and must not raise. What the listener and intake tell is in ``control/push.py``.
+Pure.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tendril_rt.model import Lease, Status
-
-
-class ClaimPath(StrEnum):
-    """What led to a claim: a wakeup by Realtime, or the regular poll."""
-
-    PUSH = "push"
-    POLL = "poll"
 
 
 class RpcResult(StrEnum):
@@ -61,20 +54,14 @@ class StepEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvisionClaimed:
-    """An attempt begins.
-
-    :ivar path: None while nobody says what led to the claim
-    :ivar waited_s: since the provision became claimable, or None where that is not known
-    """
+class AttemptBegan:
+    """A claimed provision begins to run; :class:`control.push.Claimed` says what led to it."""
 
     lease: Lease
-    path: ClaimPath | None = None
-    waited_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ProvisionEnded:
+class AttemptEnded:
     """An attempt has ended.
 
     :ivar status: what was reported, or None: it was left to the control plane
@@ -96,7 +83,7 @@ class Draining:
     """The agent claims nothing any more."""
 
 
-#: Takes any event, those above and those of the listener; ignores what it does not know.
+#: Takes any event, those above and those of push; ignores what it does not know.
 Observe = Callable[[object], None]
 
 

@@ -28,15 +28,15 @@ from prometheus_client.registry import Collector
 
 from tendril_rt import __version__
 from tendril_rt.agent.events import (
-    ClaimPath,
+    AttemptBegan,
+    AttemptEnded,
     LogDelivered,
     LogLost,
-    ProvisionClaimed,
-    ProvisionEnded,
     RpcEnded,
     RpcResult,
     StepEnded,
 )
+from tendril_rt.agent.push_metrics import PushMetrics
 from tendril_rt.agent.vitals import Vitals
 from tendril_rt.model import Status
 
@@ -45,7 +45,6 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _RPCS = ("heartbeat", "claim", "append_chunks", "finish", "realtime_token")
 _STEPS = ("init", "plan", "apply")
 _LEFT = "left"  # to the control plane: fenced out, or the report could not be delivered
-_LATENCY_S = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300, 1800)
 _RPC_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 _STEP_S = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)
 
@@ -67,19 +66,10 @@ class Metrics:
     """
 
     def __init__(self, vitals: Vitals, places: Places, *, capacity: int, terraform: str) -> None:
-        disable_created_metrics()  # a second series beside each: nobody asks for it
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each: nobody asks for it
         registry = CollectorRegistry()
         self.registry = registry
-        self._claims = Counter(
-            "tendril_claims", "Provisions claimed, by what led to it", ["path"], registry=registry
-        )
-        self._dispatch = Histogram(
-            "tendril_dispatch_latency_seconds",
-            "From a provision's becoming claimable to its claim, by the control plane's clock",
-            ["path"],
-            buckets=_LATENCY_S,
-            registry=registry,
-        )
+        self._push = PushMetrics(registry)
         self._ended = Counter(
             "tendril_provisions", "Attempts ended, by outcome", ["outcome"], registry=registry
         )
@@ -124,9 +114,6 @@ class Metrics:
 
     def _preset(self) -> None:
         """Let every series begin at 0: an alert on a rate needs the value before the first one."""
-        for path in ClaimPath:
-            self._claims.labels(path)
-            self._dispatch.labels(path)
         for outcome in (*filter(lambda status: status.is_terminal, Status), _LEFT):
             self._ended.labels(outcome.lower())
         for rpc in _RPCS:
@@ -149,24 +136,17 @@ class Metrics:
                 self._log_lost.inc(event.size_bytes)
             case StepEnded():
                 self._steps.labels(event.step).observe(event.duration_s)
-            case ProvisionClaimed():
-                self._claimed(event)
-            case ProvisionEnded():
+            case AttemptBegan():
+                self._running.inc()
+            case AttemptEnded():
                 self._running.dec()
                 self._ended.labels((event.status or _LEFT).lower()).inc()
             case _:
-                pass
+                self._push.observe(event)
 
     def render(self) -> bytes:
         """Return the text that Prometheus reads; any thread may call it."""
         return generate_latest(self.registry)
-
-    def _claimed(self, event: ProvisionClaimed) -> None:
-        self._running.inc()
-        if event.path is not None:
-            self._claims.labels(event.path).inc()
-            if event.waited_s is not None:
-                self._dispatch.labels(event.path).observe(event.waited_s)
 
 
 class _Readings(Collector):

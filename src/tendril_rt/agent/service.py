@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from tendril_rt import __version__
 from tendril_rt.agent.attempt import Attempt, Equipment, make_spool_dir
 from tendril_rt.agent.correlation import correlated
-from tendril_rt.agent.events import Draining, Observe, ProvisionClaimed, ProvisionEnded, ignore
+from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.instruments import instruments
 from tendril_rt.agent.intake import Intake
@@ -209,7 +209,7 @@ class _Service:
         return await self._control.claim(self._info.agent_id, claim_id)
 
     def _start(self, provision: Provision, claimed_at: float) -> None:
-        self._observe(ProvisionClaimed(provision.lease))
+        self._observe(AttemptBegan(provision.lease))
         self._attempts.start_soon(self._attempt, provision, claimed_at)
         if self._once:
             self._intake.drain()
@@ -255,7 +255,7 @@ class _Service:
             # The lease is no longer renewed, so the control plane takes the provision back.
             _log.exception("attempt %d of provision %s", lease.attempt, lease.provision_id)
         finally:
-            self._observe(ProvisionEnded(lease, outcome.status if outcome else None))
+            self._observe(AttemptEnded(lease, outcome.status if outcome else None))
             self._slots.give_back()
             self._intake.wakeup.set()
 

@@ -8,7 +8,7 @@ import sys
 
 import anyio
 
-from tendril_rt.agent.events import ProvisionEnded
+from tendril_rt.agent.events import AttemptEnded
 from tendril_rt.agent.service import Shutdown, serve
 from tendril_rt.aio.signals import on_stop_signals
 from tendril_rt.cli import logging
@@ -55,7 +55,7 @@ class _Last:
     exit_code = 0
 
     def observe(self, event: object) -> None:
-        if isinstance(event, ProvisionEnded):
+        if isinstance(event, AttemptEnded):
             self.exit_code = (
                 _EXIT_LEFT
                 if event.status is None
