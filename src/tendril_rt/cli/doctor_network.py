@@ -1,6 +1,7 @@
 """The way from this host to the control plane, hop by hop: what fails first names the cure."""
 
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -225,6 +226,8 @@ def _reason(exc: BaseException) -> str:
             exc = exc.exceptions[0]
         elif exc.__cause__ is not None:
             exc = exc.__cause__
+        elif isinstance(exc, OSError) and exc.errno is not None and exc.errno > 0:
+            return os.strerror(exc.errno)
         else:
             return str(exc)
 
