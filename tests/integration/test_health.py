@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tendril_rt.agent import health
 from tendril_rt.agent.correlation import correlated, fields
 from tendril_rt.agent.health import Answer, serving, verdict_page, watched
-from tendril_rt.agent.vitals import Vitals
+from tendril_rt.agent.vitals import TICK_S, Vitals
 from tendril_rt.control.owner import Owner, Registration
 from tendril_rt.errors import ConfigError
 from tests.conftest import RunningPlane
@@ -212,8 +212,8 @@ async def test_the_watchdog_speaks_with_the_fields_of_its_agent(
 
 async def test_a_loop_that_turns_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
     vitals = Vitals()
-    async with watched(vitals, complain_after_s=1.9):
-        with anyio.move_on_after(2.2):  # longer than the limit: only the ticks keep it quiet
+    async with watched(vitals, complain_after_s=TICK_S * 1.5):
+        with anyio.move_on_after(TICK_S * 1.8):  # longer than the limit: the ticks keep it quiet
             await anyio.sleep_forever()
     assert caplog.text == ""
     assert not [t.name for t in threading.enumerate() if t.name == "tendril-watchdog"]

@@ -9,6 +9,7 @@ server takes GET and HEAD alone, has few connections at once, and gives each a f
 import contextvars
 import json
 import logging
+import selectors
 import socket
 import sys
 import threading
@@ -28,7 +29,7 @@ from tendril_rt.errors import ConfigError
 _CONNECTIONS = 8
 _CONNECTION_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 2.0
-_LOOK_INTERVAL_S = 1.0
+_LOOK_INTERVAL_S = 5.0
 #: Long before STUCK_AFTER_S, when /livez gives up: the stack is in the log before the kill.
 COMPLAIN_AFTER_S = 10.0
 
@@ -96,7 +97,7 @@ def serving(host: str, port: int, pages: Pages) -> Iterator[int]:
         ) from exc
     with ExitStack() as stack:
         stack.callback(server.server_close)
-        stack.enter_context(_thread("health", server.serve_forever, server.shutdown))
+        stack.enter_context(_thread("health", server.serve, server.stop))
         yield server.server_address[1]
 
 
@@ -151,6 +152,7 @@ class _Server(ThreadingMixIn, TCPServer):
     # Not HTTPServer, which asks DNS for this machine's name before it listens.
     allow_reuse_address = True
     daemon_threads = True
+    timeout = 0  # of handle_request: somebody is there already
     block_on_close = False  # a slow reader must not hold up the agent's end
     request_queue_size = 32
 
@@ -158,7 +160,25 @@ class _Server(ThreadingMixIn, TCPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.pages = pages
         self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._over, self._stop = socket.socketpair()
         super().__init__((host, port), _Handler)
+
+    def serve(self) -> None:
+        """Serve until :meth:`stop`. Not ``serve_forever``, which looks up twice a second."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            selector.register(self._over, selectors.EVENT_READ)
+            while self._over not in {key.fileobj for key, _ in selector.select()}:
+                self.handle_request()
+
+    def stop(self) -> None:
+        """Make :meth:`serve` return; any thread may call it."""
+        self._stop.send(b".")
+
+    def server_close(self) -> None:
+        self._over.close()
+        self._stop.close()
+        super().server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         if not self._free.acquire(blocking=False):

@@ -165,7 +165,7 @@ class _Readings(Collector):
         )
         yield GaugeMetricFamily(
             "tendril_loop_age_seconds",
-            "Since the event loop last turned; near 1 is healthy",
+            "Since the event loop last turned; below 3 is healthy",
             value=self._vitals.loop_age_s,
         )
         yield GaugeMetricFamily(

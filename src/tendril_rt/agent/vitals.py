@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tendril_rt.agent.events import Draining, RpcEnded, RpcResult
 
-TICK_S = 1.0
+TICK_S = 2.5
 STUCK_AFTER_S = 30.0
 READY_WITHIN_S = 90.0  # the control plane takes an agent for OFFLINE after so long
 
