@@ -140,6 +140,14 @@ def _start_ms(env: dict[str, str], folder: Path, port: int) -> float:
         return (time.perf_counter() - started_at) * 1000
 
 
+def _imports_ms(env: dict[str, str], folder: Path) -> float:
+    started_at = time.perf_counter()
+    log = folder / "imports.log"
+    with _running([sys.executable, "-c", _IMPORTS], env, log) as process:
+        _first_line(process, log)
+        return (time.perf_counter() - started_at) * 1000
+
+
 def _await_ready(port: int, log: Path) -> None:
     deadline = time.monotonic() + 30
     while not _ready(port):
@@ -211,8 +219,12 @@ def _measure(report: Report, plane: Plane, folder: Path) -> None:
         "TENDRIL_ALLOW_FILE_REPOS": "true",
         "TENDRIL_HEALTH_PORT": str(port),
     }
-    starts = [_start_ms(env, folder, port) for _ in range(_STARTS)]
+    starts, floors = [], []
+    for _ in range(_STARTS):
+        starts.append(_start_ms(env, folder, port))
+        floors.append(_imports_ms(env, folder))
     report.add_samples("start_ms", starts, "start: command to /readyz", "ms")
+    report.add_samples("floor_start_ms", floors, "start: python and the same imports", "ms")
     logs = {name: folder / f"{name}.log" for name in ("agent", "imports", "poller")}
     with ExitStack() as stack:
         imports, poller = (
