@@ -172,6 +172,29 @@ async def test_a_closed_port_is_a_matter_of_tcp(env: dict[str, str]) -> None:
     assert "refused" in text_of(found, "tcp")
 
 
+async def test_the_way_through_a_proxy_is_shown_without_its_password(env: dict[str, str]) -> None:
+    port = _closed_port()
+    env |= {
+        "SUPABASE_URL": "https://acme.supabase.co",
+        "https_proxy": f"http://jane:hunter22@127.0.0.1:{port}",
+        "HTTPS_PROXY": f"http://jane:hunter22@127.0.0.1:{port}",
+        "NO_PROXY": "",
+        "no_proxy": "",
+    }
+    code, found = await doctor(env)
+    assert (code, faults(found)) == (1, {"tcp"})
+    assert f"http://127.0.0.1:{port}, by the environment" in text_of(found, "proxy")
+    assert "hunter22" not in json.dumps(found)
+
+
+async def test_what_cannot_be_checked_is_a_finding_and_no_crash(env: dict[str, str]) -> None:
+    env |= {"https_proxy": "gopher://127.0.0.1:1", "HTTPS_PROXY": "gopher://127.0.0.1:1"}
+    env |= {"NO_PROXY": "", "no_proxy": ""}
+    code, found = await doctor(env | {"SUPABASE_URL": "https://acme.supabase.co"})
+    assert code == 1
+    assert found["git"][0]["level"] == "ok"
+
+
 @asynccontextmanager
 async def answering(status: int, body: object, **headers: str) -> AsyncIterator[str]:
     """Serve one answer to everything; yield the URL."""

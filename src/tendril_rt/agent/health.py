@@ -1,9 +1,10 @@
 """The health port and the watchdog: what must work while the event loop does not.
 
-Two daemon threads at most, owned by :func:`watched` and gone when its block ends: one looks at the
-loop's ticks and, once per episode, logs where a stuck loop stands; the other serves ``/livez``,
-``/readyz`` and ``/metrics``. Neither kills anything: that is for whoever reads ``/livez``. The
-server takes GET and HEAD alone, has few connections at once, and gives each a few seconds.
+Two daemon threads, each owned by a context manager and gone when its block ends: that of
+:func:`watched` looks at the loop's ticks and, once per episode, logs where a stuck loop stands;
+that of :func:`serving` answers ``/livez``, ``/readyz`` and ``/metrics``. Neither kills anything:
+that is for whoever reads ``/livez``. The server takes GET and HEAD alone, has few connections at
+once, and gives each a few seconds.
 """
 
 import contextvars

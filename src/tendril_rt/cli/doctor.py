@@ -88,7 +88,11 @@ async def check_all(settings: Settings, environ: Mapping[str, str]) -> list[Find
 
     async def run(place: int, name: str, check: Check) -> None:
         with anyio.move_on_after(_LIMIT_S) as scope:
-            results[place] = await check()
+            try:
+                results[place] = await check()
+            except Exception as exc:  # noqa: BLE001 - the other findings are worth their lines
+                text = f"cannot be checked: {type(exc).__name__}: {exc}"
+                results[place] = [Finding(name, Level.FAIL, text, "report it, if this is no help")]
         if scope.cancelled_caught:
             text = f"not done after {_LIMIT_S:g} s"
             results[place] = [Finding(name, Level.FAIL, text, "look for what does not answer")]
