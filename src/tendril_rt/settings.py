@@ -7,6 +7,7 @@ everything else gets the frozen values. No globals.
 
 import base64
 import dataclasses
+import ipaddress
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from tendril_rt.model import ClusterId
 _MAX_HEARTBEAT_INTERVAL_S = 40.0
 _MIN_POLL_INTERVAL_S = 0.05
 _PUBLIC_KEY_BYTES = 32
+#: A lease must outlive one lost answer and the retry after it.
+_MAX_REQUEST_TIMEOUT_S = 60.0
 
 Component = TypeVar("Component", bound="ControlSettings | AgentSettings | RunnerSettings")
 
@@ -74,6 +77,39 @@ def _poll_interval(text: str) -> float:
     if value < _MIN_POLL_INTERVAL_S:
         raise ValueError(f"is {value:g}: less than {_MIN_POLL_INTERVAL_S:g} s would be a flood")
     return value
+
+
+def _request_timeout(text: str) -> float:
+    value = _positive(text)
+    if value > _MAX_REQUEST_TIMEOUT_S:
+        raise ValueError(
+            f"is {value:g}: waiting more than {_MAX_REQUEST_TIMEOUT_S:g} s for one answer would "
+            "let leases (90 s) lapse"
+        )
+    return value
+
+
+def _grace(text: str) -> float:
+    value = _positive(text)
+    if value < ENDING.total_s:
+        raise ValueError(
+            f"is {value:g}: ending takes up to {ENDING.total_s:g} s ({ENDING}). Raise it together "
+            "with terminationGracePeriodSeconds"
+        )
+    return value
+
+
+def _port_or_off(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > 65535:
+        raise ValueError(f"must be a port from 1 to 65535, or 0 for none, not {text!r}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"must be an IP address to listen on, not {text!r}") from None
 
 
 def _heartbeat_interval(text: str) -> float:
@@ -136,6 +172,36 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """What the end of the grace is kept for, after draining, in seconds.
+
+    One budget: the service interrupts Terraform :attr:`total_s` before the grace ends, the attempt
+    gives its log :attr:`deliver_s`, and a grace that does not hold them all is refused.
+
+    :ivar stop_s: for Terraform to end after its interrupt (a plan: 30 s, then it is killed)
+    :ivar deliver_s: for what is left of the log; after that it stays in the spool
+    :ivar exit_s: to report the outcome and exit
+    """
+
+    stop_s: float
+    deliver_s: float
+    exit_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.stop_s + self.deliver_s + self.exit_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stop_s:g} s to stop Terraform + {self.deliver_s:g} s to deliver its log + "
+            f"{self.exit_s:g} s to report and exit"
+        )
+
+
+ENDING = Ending(stop_s=45.0, deliver_s=60.0, exit_s=15.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Variable:
     """The environment variable behind a field."""
 
@@ -190,7 +256,9 @@ class ControlSettings:
     request_timeout_s: float = field(
         default=10.0,
         metadata=_from(
-            "TENDRIL_REQUEST_TIMEOUT_S", _positive, "longest wait for one answer, in seconds"
+            "TENDRIL_REQUEST_TIMEOUT_S",
+            _request_timeout,
+            "longest wait for one answer, in seconds; at most 60",
         ),
     )
     realtime: bool = field(
@@ -201,7 +269,7 @@ class ControlSettings:
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """When the agent asks, how much it takes on, and how it stops."""
+    """When the agent asks, how much it takes on, how it stops, and how it is watched."""
 
     state_dir: Path = field(
         default=Path("/var/lib/tendril"),
@@ -239,9 +307,26 @@ class AgentSettings:
         default=1800.0,
         metadata=_from(
             "TENDRIL_GRACE_S",
-            _positive,
+            _grace,
             "seconds from SIGTERM to SIGKILL (terminationGracePeriodSeconds); Terraform is "
-            "interrupted 120 s before its end",
+            f"interrupted {ENDING.total_s:g} s before its end ({ENDING}), so it is at least that",
+        ),
+    )
+    health_port: int = field(
+        default=0,
+        metadata=_from(
+            "TENDRIL_HEALTH_PORT",
+            _port_or_off,
+            "port of /livez, /readyz and /metrics (docs/operations.md); 0 opens none",
+        ),
+    )
+    health_host: str = field(
+        default="127.0.0.1",
+        metadata=_from(
+            "TENDRIL_HEALTH_HOST",
+            _host,
+            "address that port listens on; a pod needs 0.0.0.0 or ::, since the kubelet asks from "
+            "outside",
         ),
     )
     log_level: str = field(
@@ -260,6 +345,11 @@ class AgentSettings:
             "the agent's own log as text for people (console) or one JSON object a line (json)",
         ),
     )
+
+    @property
+    def drain_s(self) -> float:
+        """Seconds that running provisions have to end by themselves after SIGTERM."""
+        return self.grace_s - ENDING.total_s
 
 
 @dataclass(frozen=True, slots=True)

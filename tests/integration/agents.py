@@ -79,13 +79,13 @@ class Fleet:
         }
 
     @contextmanager
-    def agent(self, name: str = "agent", **extra: str) -> Iterator[Agent]:
+    def agent(self, name: str = "agent", *options: str, **extra: str) -> Iterator[Agent]:
         """Run an agent until the block ends; *extra* overrides its environment."""
         home = self.folder / name
         home.mkdir(exist_ok=True)
         env = {**self.environment(name), **extra}
         with (home / "log").open("wb") as log:
-            process = subprocess.Popen([*TENDRIL, "run"], env=env, stdout=log, stderr=log)
+            process = subprocess.Popen([*TENDRIL, "run", *options], env=env, stdout=log, stderr=log)
         try:
             yield Agent(process, home / "log", home / "state", home / "workspaces")
         finally:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tendril_rt.errors import ConfigError
-from tendril_rt.settings import Settings, from_env, variable_of
+from tendril_rt.runner.steps import STOP_POLICIES
+from tendril_rt.settings import ENDING, Settings, from_env, variable_of
 from tests.unit.render_settings import COMMAND, COMPONENTS, default_text, settings_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -95,6 +96,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_POLL_INTERVAL_S="0.5",
         TENDRIL_HEARTBEAT_INTERVAL_S="11",
         TENDRIL_GRACE_S="600",
+        TENDRIL_HEALTH_PORT="9377",
+        TENDRIL_HEALTH_HOST="::",
         TENDRIL_LOG_LEVEL="debug",
         TENDRIL_LOG_FORMAT="json",
         TENDRIL_WORKSPACE_DIR="/work-space",
@@ -107,7 +110,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     )
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
-        *(Path("/state"), 7, 0.5, 11.0, 600.0),
+        *(Path("/state"), 7, 0.5, 11.0, 600.0, 9377, "::"),
         *("debug", "json"),
     )
     assert dataclasses.astuple(settings.runner) == (
@@ -170,6 +173,13 @@ def test_problems_of_all_components_are_listed_together() -> None:
         ("TENDRIL_REQUEST_TIMEOUT_S", "nan"),
         ("TENDRIL_REQUEST_TIMEOUT_S", "inf"),
         ("TENDRIL_REQUEST_TIMEOUT_S", "10s"),
+        ("TENDRIL_REQUEST_TIMEOUT_S", "60.1"),
+        ("TENDRIL_GRACE_S", "119.9"),
+        ("TENDRIL_HEALTH_PORT", "65536"),
+        ("TENDRIL_HEALTH_PORT", "-1"),
+        ("TENDRIL_HEALTH_PORT", "http"),
+        ("TENDRIL_HEALTH_HOST", "localhost"),
+        ("TENDRIL_HEALTH_HOST", "0.0.0.0:80"),
         ("TENDRIL_REALTIME", "on"),
         ("TENDRIL_STATE_DIR", "state"),
         ("TENDRIL_CAPACITY", "0"),
@@ -217,3 +227,23 @@ def test_a_url_that_is_more_than_the_base_is_refused(url: str) -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse().agent.capacity = 9  # type: ignore[misc]
+
+
+# --- the end of an agent --------------------------------------------------------------------------
+
+
+def test_a_grace_without_room_for_the_ending_is_refused_with_the_sum_spelled_out() -> None:
+    [problem] = problems(REQUIRED | {"TENDRIL_GRACE_S": "30"})
+    assert "takes up to 120 s" in problem
+    assert "45 s to stop Terraform + 60 s to deliver its log + 15 s to report and exit" in problem
+    assert "terminationGracePeriodSeconds" in problem
+
+
+def test_what_is_left_of_the_grace_is_for_draining() -> None:
+    assert parse().agent.drain_s == 1680
+    assert parse(TENDRIL_GRACE_S="120").agent.drain_s == 0
+
+
+def test_a_plan_that_is_stopped_fits_into_its_part_of_the_ending() -> None:
+    assert STOP_POLICIES["plan"].kill
+    assert STOP_POLICIES["init"].grace_s <= STOP_POLICIES["plan"].grace_s < ENDING.stop_s

@@ -53,9 +53,9 @@ from tendril_rt.runner.git import Git, without_credentials
 from tendril_rt.runner.steps import StepResult
 from tendril_rt.runner.terraform import Terraform
 from tendril_rt.runner.workspace import Workspace, workspace
-from tendril_rt.settings import RunnerSettings
+from tendril_rt.settings import ENDING, RunnerSettings
 
-_DELIVERY_AT_SHUTDOWN_S = 60.0
+_DELIVERY_AT_SHUTDOWN_S = ENDING.deliver_s
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -1,8 +1,8 @@
 """The agent as a whole: the root task group, boot, and the phases of its end.
 
 Boot: identity → Terraform found → first heartbeat → intake, lease keeper and listener side by side.
-End: drain (claim nothing, finish what runs) → interrupt (at grace - 120 s or on the second signal)
-→ exit. An attempt that fails never takes the agent with it.
+End: drain (claim nothing, finish what runs) → interrupt (when only ``settings.ENDING`` is left of
+the grace, or on the second signal) → exit. An attempt that fails never takes the agent with it.
 """
 
 import logging
@@ -15,21 +15,32 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from tendril_rt import __version__
 from tendril_rt.agent.attempt import Attempt, Equipment, make_spool_dir
+from tendril_rt.agent.correlation import correlated
+from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
+from tendril_rt.agent.instruments import instruments
 from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
+from tendril_rt.agent.observed import ObservedControl
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.control import signing, wire
-from tendril_rt.control.client import AgentInfo, ControlPlane, control_plane
+from tendril_rt.control.client import AgentInfo, control_plane
 from tendril_rt.control.realtime import Listener
 from tendril_rt.errors import Unavailable
-from tendril_rt.model import AgentId, ClaimId, HeartbeatAnswer, Lease, Phase, Provision, Snapshot
+from tendril_rt.model import (
+    AgentId,
+    ClaimId,
+    HeartbeatAnswer,
+    Lease,
+    Outcome,
+    Phase,
+    Provision,
+    Snapshot,
+)
 from tendril_rt.runner import terraform
 from tendril_rt.runner.environment import child_environment
 from tendril_rt.settings import RunnerSettings, Settings
-
-_INTERRUPT_BEFORE_END_S = 120.0
 
 _log = logging.getLogger(__name__)
 
@@ -54,20 +65,34 @@ async def serve(
     environ: Mapping[str, str],
     shutdown: Shutdown,
     *,
+    once: bool = False,
+    on_event: Observe = ignore,
     task_status: TaskStatus[AgentId] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be an agent until *shutdown* is asked for and everything running has ended.
 
+    :param once: claim one provision, and end with it
+    :param on_event: is told what happens, from the event loop; must not raise (agent/events.py)
     :param task_status: reported after the first accepted heartbeat
-    :raises ConfigError: the state directory cannot be used
+    :raises ConfigError: the state directory or the health port cannot be used
     :raises StepError: Terraform is not there
-    :raises Unauthorized: the control plane does not know this agent
+    :raises ExceptionGroup: of Unauthorized: the control plane does not know this agent
     """
-    with identity(settings.agent.state_dir) as agent_id:
+    with (
+        identity(settings.agent.state_dir) as agent_id,
+        correlated(agent=agent_id, cluster=settings.control.cluster_id),
+    ):
         equipment = await _equip(settings, environ)
         make_spool_dir(equipment)
-        async with control_plane(settings.control) as control:
-            await _Service(settings, agent_id, control, equipment, shutdown).run(task_status)
+        async with (
+            instruments(
+                settings, terraform=equipment.terraform_version, on_event=on_event
+            ) as observe,
+            control_plane(settings.control) as control,
+        ):
+            observed = ObservedControl(control, observe)
+            service = _Service(settings, agent_id, observed, equipment, shutdown, observe)
+            await service.run(task_status, once=once)
 
 
 async def _equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
@@ -108,15 +133,18 @@ class _Service:
         self,
         settings: Settings,
         agent_id: AgentId,
-        control: ControlPlane,
+        control: ObservedControl,
         equipment: Equipment,
         shutdown: Shutdown,
+        observe: Observe,
     ) -> None:
         self._settings = settings
         self._info = AgentInfo(agent_id, equipment.name, __version__, settings.agent.capacity)
         self._control = control
         self._equipment = equipment
         self._shutdown = shutdown
+        self._observe = observe
+        self._once = False
         self._running: set[HeldLease] = set()
         self._slots = Slots(settings.agent.capacity)
         self._attempts: TaskGroup
@@ -132,7 +160,8 @@ class _Service:
             on_drain=self._intake.pause,
         )
 
-    async def run(self, task_status: TaskStatus[AgentId]) -> None:
+    async def run(self, task_status: TaskStatus[AgentId], *, once: bool) -> None:
+        self._once = once
         if not await self._introduce():
             return
         task_status.started(self._info.agent_id)
@@ -182,7 +211,10 @@ class _Service:
         return await self._control.claim(self._info.agent_id, claim_id)
 
     def _start(self, provision: Provision, claimed_at: float) -> None:
+        self._observe(AttemptBegan(provision.lease))
         self._attempts.start_soon(self._attempt, provision, claimed_at)
+        if self._once:
+            self._intake.drain()
 
     async def _listen(self) -> None:
         await Listener(
@@ -193,6 +225,12 @@ class _Service:
 
     async def _attempt(self, provision: Provision, claimed_at: float) -> None:
         lease = provision.lease
+        with correlated(provision=lease.provision_id, attempt=lease.attempt):
+            await self._run_attempt(provision, claimed_at)
+
+    async def _run_attempt(self, provision: Provision, claimed_at: float) -> None:
+        lease = provision.lease
+        outcome: Outcome | None = None
         _log.info("claimed provision %s, attempt %d", lease.provision_id, lease.attempt)
         try:
             with self._keeper.hold(lease, claimed_at=claimed_at) as held:
@@ -219,14 +257,16 @@ class _Service:
             # The lease is no longer renewed, so the control plane takes the provision back.
             _log.exception("attempt %d of provision %s", lease.attempt, lease.provision_id)
         finally:
+            self._observe(AttemptEnded(lease, outcome.status if outcome else None))
             self._slots.give_back()
             self._intake.wakeup.set()
 
     async def _watch_shutdown(self) -> None:
         await self._shutdown.drain.wait()
         self._intake.drain()
+        self._observe(Draining())
         self._keeper.beat_soon()  # the control plane learns of it now
-        with anyio.move_on_after(max(0.0, self._settings.agent.grace_s - _INTERRUPT_BEFORE_END_S)):
+        with anyio.move_on_after(self._settings.agent.drain_s):
             await self._shutdown.interrupt.wait()
         self._shutdown.request_interrupt()  # also for a claim whose answer is still under way
         for held in self._running:

@@ -27,8 +27,9 @@ from tendril_rt.errors import LocalError, StepError
 from tendril_rt.model import ProvisionId, Status
 from tendril_rt.runner import process, terraform
 from tendril_rt.runner.process import StopPolicy
+from tendril_rt.settings import ENDING
 
-_AGENT_GRACE_S = 125  # Terraform is interrupted 5 s after the agent is told to stop
+_AGENT_GRACE_S = ENDING.total_s + 5  # Terraform is interrupted 5 s after the agent is told to stop
 _AGENT_STOP = StopPolicy(grace_s=60.0, kill=False)  # an apply is never killed, here neither
 _GIT_TIMEOUT_S = 30.0
 _ONLINE_TIMEOUT_S = 30.0

@@ -40,7 +40,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tendril", description="A remote Terraform agent.")
     parser.add_argument("--version", action="version", version=f"tendril {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    commands.add_parser("run", help="be an agent; settings from the environment")
+    run = commands.add_parser("run", help="be an agent; settings from the environment")
+    run.add_argument(
+        "--once",
+        action="store_true",
+        help="run one provision and end: 0 SUCCESS, 3 FAILED or CANCELLED, 4 not reported",
+    )
+    doctor = commands.add_parser("doctor", help="check everything an agent needs, say what to fix")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     dev = commands.add_parser("dev", help="start an embedded control plane on loopback")
     dev.add_argument("--json", action="store_true", help="print one JSON line once it is ready")
     dev.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
@@ -83,7 +90,11 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         case "run":
             from tendril_rt.cli.run import run
 
-            return run()
+            return run(once=arguments.once)
+        case "doctor":
+            from tendril_rt.cli.doctor import doctor
+
+            return doctor(as_json=arguments.json)
         case "dev":
             from tendril_rt.cli.dev import dev
 
