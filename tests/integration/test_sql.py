@@ -11,7 +11,7 @@ import jwt
 import psycopg
 import pytest
 
-from tendril_rt.control.wire import parse_snapshot
+from tendril_rt.control.snapshot import parse_snapshot
 from tendril_rt.errors import SnapshotError
 from tendril_rt.model import LEGAL_MOVES, Status
 

@@ -20,7 +20,7 @@ from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.control import wire
+from tendril_rt.control import snapshot
 from tendril_rt.control.client import AgentInfo, ControlPlane, control_plane
 from tendril_rt.control.realtime import Listener
 from tendril_rt.errors import Unavailable
@@ -93,12 +93,12 @@ class _SnapshotReader:
     settings: RunnerSettings
 
     def __call__(self, provision: Provision) -> Snapshot:
-        wire.check_hash(
+        snapshot.check_hash(
             provision.snapshot_json,
             provision.configuration_hash,
             required=self.settings.require_configuration_hash,
         )
-        return wire.parse_snapshot(provision.snapshot_json)
+        return snapshot.parse_snapshot(provision.snapshot_json)
 
 
 class _Service:
