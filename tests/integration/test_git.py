@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +19,9 @@ import pytest
 
 from tendril_rt.errors import GitError
 from tendril_rt.model import TemplateSource
+from tendril_rt.runner.credentials import Credentials
 from tendril_rt.runner.git import Checkout, Git
+from tendril_rt.runner.mirror import Mirrors
 
 pytestmark = pytest.mark.integration
 
@@ -70,6 +72,9 @@ class Fetcher:
 
     folder: Path
     env: Mapping[str, str]
+    credentials: Credentials = field(default_factory=Credentials)
+    max_bytes: int = 10_000_000
+    cache_max_bytes: int = 10_000_000
 
     @property
     def target(self) -> Path:
@@ -84,7 +89,15 @@ class Fetcher:
         allow_file: bool = True,
         timeout_s: float = 20.0,
     ) -> Checkout:
-        git = Git(self.env, timeout_s, allow_file=allow_file)
+        git = Git(
+            self.env,
+            Mirrors(self.folder / "mirrors", self.cache_max_bytes),
+            self.credentials,
+            timeout_s=timeout_s,
+            max_bytes=self.max_bytes,
+            allow_file=allow_file,
+            first_pause_s=0.02,
+        )
         return await git.checkout(TemplateSource(repo, version, path), self.target)
 
     async def refusal(
@@ -504,7 +517,8 @@ async def test_a_host_that_never_answers_is_given_up(fetch: Fetcher) -> None:
 
         message = await fetch.refusal(f"https://127.0.0.1:{port}/x", "main", timeout_s=0.5)
 
-    assert "git ls-remote: git was not done after 0.5 s and was stopped" in message
+    assert f"git ls-remote for https://127.0.0.1:{port}/x was stopped" in message
+    assert "within 0.5 s (TENDRIL_GIT_TIMEOUT_S)" in message
     assert anyio.current_time() - begun_at < _PROMPT_S
 
 

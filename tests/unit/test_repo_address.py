@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tendril_rt.errors import GitError
-from tendril_rt.runner.git import checked_repo, checked_version, without_credentials
+from tendril_rt.runner.repository import checked_repo, checked_version, without_credentials
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ from tendril_rt.model import (
     Status,
 )
 from tendril_rt.runner.environment import child_environment
-from tendril_rt.runner.git import Git, without_credentials
+from tendril_rt.runner.git import Git
+from tendril_rt.runner.repository import without_credentials
 from tendril_rt.runner.steps import StepResult
 from tendril_rt.runner.terraform import Terraform
 from tendril_rt.runner.workspace import Workspace, workspace
@@ -236,7 +237,7 @@ class Attempt:
         """Fetch the template and write its inputs."""
         kit = self._equipment
         env = child_environment(kit.environ, kit.settings.pass_env)
-        git = Git(env, kit.settings.git_timeout_s, allow_file=kit.settings.allow_file_repos)
+        git = Git.of(kit.settings, kit.state_dir, env)
         source = snapshot.template
         async with self._announced(spool, f"cloning {without_credentials(source.repo)}"):
             checkout = await self._unless_interrupted(lambda: git.checkout(source, space.templates))

@@ -13,7 +13,7 @@ import simplejson
 from tendril_rt import __version__
 from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.terminal import survive_narrow_terminals
-from tendril_rt.control import wire
+from tendril_rt.control import snapshot as configuration
 from tendril_rt.control.owner import owner
 from tendril_rt.errors import ConfigError, SnapshotError, TendrilError
 from tendril_rt.model import ClusterId, Operation, Status
@@ -92,7 +92,7 @@ def _deploy(arguments: argparse.Namespace) -> int:
         text = Path(arguments.file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"cannot read {arguments.file}: {exc}") from exc
-    wire.parse_snapshot(text)  # refuse here what the agent would refuse later
+    configuration.parse_snapshot(text)  # refuse here what the agent would refuse later
     operation = (
         Operation.DESTROY
         if arguments.destroy

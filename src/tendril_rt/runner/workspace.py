@@ -5,7 +5,6 @@ attempt of a provision, since a saved plan locks in absolute paths; a lock file 
 agents on one host apart. Nothing that must outlive the attempt may live here: no state, no spool.
 """
 
-import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -18,6 +17,7 @@ import anyio.to_thread
 
 from tendril_rt.errors import WorkspaceError
 from tendril_rt.model import ProvisionId
+from tendril_rt.runner import locks
 
 _REMOVE_S = 60.0
 
@@ -60,7 +60,7 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
                 f"{base} belongs to another user, who could change what runs there: name another "
                 "folder in TENDRIL_WORKSPACE_DIR"
             )
-        lock = _locked(_lock_file(base, provision_id))
+        lock = locks.take(_lock_file(base, provision_id))
         try:
             if root.exists():
                 shutil.rmtree(root)
@@ -79,26 +79,6 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
             "the free space of TENDRIL_WORKSPACE_DIR"
         ) from exc
     return lock
-
-
-def _locked(path: Path) -> int:
-    """Return the lock's descriptor.
-
-    The holder before may have removed the file between our opening and our locking of it: then
-    what we locked is no longer what others would find, and we begin again.
-
-    :raises BlockingIOError: another process holds it
-    """
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
 
 
 def _remove(base: Path, provision_id: ProvisionId, lock: int) -> None:
