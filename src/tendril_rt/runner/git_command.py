@@ -167,6 +167,11 @@ def _cure(said: str, fault: Fault) -> str:
         return "Put the host's key (ssh-keyscan) into the file of TENDRIL_GIT_KNOWN_HOSTS_FILE"
     if fault is Fault.TRANSIENT:
         return "Check that the agent reaches the host, then submit again"
+    if fault is Fault.OTHER:
+        return (
+            "Check the repository at that version, the agent's credentials, and the free space of "
+            "TENDRIL_STATE_DIR and TENDRIL_WORKSPACE_DIR"
+        )
     return (
         "Check that the repository exists and that the agent's credentials may read it "
         "(TENDRIL_GIT_CREDENTIALS_FILE, TENDRIL_GIT_SSH_KEY_FILE)"
