@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from tendril_rt import __version__
 from tendril_rt.agent.attempt import Attempt, Equipment, make_spool_dir
+from tendril_rt.agent.disk_floor import DiskFloor
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
@@ -123,6 +124,10 @@ class _Service:
             start=self._start,
             slots=self._slots,
             poll_interval_s=settings.agent.poll_interval_s,
+            has_room=DiskFloor(
+                (settings.runner.workspace_dir, settings.agent.state_dir),
+                settings.runner.disk_floor_bytes,
+            ).has_room,
         )
         self._keeper = LeaseKeeper(
             self._beat,

@@ -6,11 +6,9 @@ text that arrived. Whatever the text is, the answer is a :class:`Snapshot` or a
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, NoReturn
+from collections.abc import Mapping
+from typing import Annotated
 
 import rfc8785
 from pydantic import (
@@ -23,26 +21,14 @@ from pydantic import (
     ValidationError,
 )
 
+from tendril_rt.control import exact_json
+from tendril_rt.control.exact_json import Number
 from tendril_rt.errors import SnapshotError
 from tendril_rt.model import Snapshot, TemplateSource, Timeouts
 
-_MAX_BYTES = 4 * 1024 * 1024  # far beyond a stack's variables, far below what hurts an agent
-_MAX_DEPTH = 64  # of lists and objects in each other; Terraform's own types stay far below
 _MAX_EXACT_INTEGER = 2**53 - 1  # RFC 8785 has no integers beyond it
 _MAX_SECONDS = 1e9
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_SPACE = re.compile(r"[ \t\n\r]*")
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """A number as it was written; *text* is valid JSON."""
-
-    text: str
-
-    @property
-    def is_integer(self) -> bool:
-        return self.text.lstrip("-").isdigit()
 
 
 def parse_snapshot(text: str) -> Snapshot:
@@ -50,7 +36,7 @@ def parse_snapshot(text: str) -> Snapshot:
 
     :raises SnapshotError: names the field, what is wrong with it and what it should be
     """
-    value = _load(text)
+    value = exact_json.load(text)
     if not isinstance(value, dict):
         raise SnapshotError("config_snapshot must be a JSON object with a template_source")
     try:
@@ -66,9 +52,10 @@ def parse_snapshot(text: str) -> Snapshot:
     _check_sensitive(parsed.sensitive or [], parsed.terraform_vars or {})
     source = parsed.template_source
     given = parsed.timeouts or _Timeouts()
+    variables = exact_json.member(text, "terraform_vars") if parsed.terraform_vars else "{}"
     return Snapshot(
         template=TemplateSource(source.repo, source.version, source.path or ""),
-        terraform_vars_json=_variables_of(text) if parsed.terraform_vars else "{}",
+        terraform_vars_json=variables,
         backend_config=parsed.backend_config or {},
         sensitive=frozenset(parsed.sensitive or ()),
         timeouts=Timeouts(given.init_s, given.plan_s, given.apply_s, given.provision_s),
@@ -84,7 +71,7 @@ def snapshot_hash(text: str) -> str:
     :raises SnapshotError: it holds a number that RFC 8785 cannot express, named by its path
     """
     try:
-        canonical = rfc8785.dumps(_as_doubles(_load(text), "config_snapshot"))  # type: ignore[arg-type]
+        canonical = rfc8785.dumps(_as_doubles(exact_json.load(text), "config_snapshot"))  # type: ignore[arg-type]
     except rfc8785.CanonicalizationError as exc:
         raise SnapshotError(f"the provision's configuration has no RFC 8785 form: {exc}") from exc
     return hashlib.sha256(canonical).hexdigest()
@@ -110,9 +97,6 @@ def check_hash(text: str, claimed: str | None, *, required: bool) -> None:
         )
 
 
-# --- the shape ------------------------------------------------------------------------------------
-
-
 def _name(value: object) -> object:
     if isinstance(value, str) and not _NAME.fullmatch(value):
         raise ValueError(f"{value[:100]!a} is not the name of a Terraform variable or setting")
@@ -125,7 +109,7 @@ def _backend_value(value: object) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, _Number):
+    if isinstance(value, Number):
         return value.text
     raise ValueError(
         "must be text, a number, true or false: put nested settings into the template's own "
@@ -136,7 +120,7 @@ def _backend_value(value: object) -> str:
 def _seconds(value: object) -> float | None:
     if value is None:
         return None
-    seconds = float(value.text) if isinstance(value, _Number) else 0.0
+    seconds = float(value.text) if isinstance(value, Number) else 0.0
     if not 0 < seconds < _MAX_SECONDS:
         raise ValueError("must be a number of seconds above 0")
     return seconds
@@ -188,99 +172,6 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(["config_snapshot", *parts])
 
 
-# --- the text -------------------------------------------------------------------------------------
-
-
-def _load(text: str) -> object:
-    """Parse *text* with every number as it was written.
-
-    :raises SnapshotError: it is not JSON, too large, too deep, or ambiguous
-    """
-    if len(text) > _MAX_BYTES:
-        raise SnapshotError(
-            f"the provision's configuration has {len(text)} characters, more than {_MAX_BYTES}: "
-            "keep large data in the template or in storage that it reads"
-        )
-    try:
-        value = _DECODER.decode(text)
-        _check_nesting_and_text(value)
-    except RecursionError as exc:
-        raise _too_deep() from exc
-    except ValueError as exc:
-        raise SnapshotError(f"the provision's configuration is not JSON: {exc}") from exc
-    return value
-
-
-def _check_nesting_and_text(value: object) -> None:
-    """:raises ValueError: half a character, which no UTF-8 file can hold"""
-    level: list[object] = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += [*item.keys(), *item.values()]
-            elif isinstance(item, list):
-                inner += item
-            elif isinstance(item, str) and not item.isascii():
-                _ = item.encode()  # UnicodeEncodeError is a ValueError, and repeats no text
-        if not inner:
-            return
-        level = inner
-    raise _too_deep()
-
-
-def _too_deep() -> SnapshotError:
-    return SnapshotError(
-        f"the provision's configuration is nested more than {_MAX_DEPTH} deep: flatten it"
-    )
-
-
-def _unique(members: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a repeated key: two parsers may not agree on which one counts."""
-    value = dict(members)
-    if len(value) != len(members):
-        names = [name for name, _ in members]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:100]!a} stands twice in one object")
-    return value
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique,
-    parse_int=_Number,
-    parse_float=_Number,
-    parse_constant=_no_constant,
-)
-
-
-def _variables_of(text: str) -> str:
-    """Return the raw text of ``terraform_vars``, which is in the valid snapshot *text*."""
-    return next(raw for name, raw in _members(text) if name == "terraform_vars")
-
-
-def _members(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the raw text of each member of the valid JSON object *text*."""
-    at = _after_space(text, text.index("{") + 1)
-    while text[at] != "}":
-        name, at = _DECODER.raw_decode(text, at)
-        at = _after_space(text, _after_space(text, at) + len(":"))
-        _, end = _DECODER.raw_decode(text, at)
-        yield str(name), text[at:end]
-        at = _after_space(text, end)
-        if text[at] == ",":
-            at = _after_space(text, at + 1)
-
-
-def _after_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    assert found  # noqa: S101 - the pattern matches the empty text too
-    return found.end()
-
-
 def _as_doubles(value: object, path: str) -> object:
     """Return *value* with the numbers that RFC 8785 knows.
 
@@ -290,7 +181,7 @@ def _as_doubles(value: object, path: str) -> object:
         return {name: _as_doubles(item, f"{path}.{name}") for name, item in value.items()}
     if isinstance(value, list):
         return [_as_doubles(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if not isinstance(value, _Number):
+    if not isinstance(value, Number):
         return value
     number = float(value.text)
     if abs(number) == float("inf") or (value.is_integer and abs(number) > _MAX_EXACT_INTEGER):

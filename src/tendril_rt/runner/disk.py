@@ -55,7 +55,7 @@ async def limited(
     folder: Path,
     *,
     max_bytes: int,
-    excess: Callable[[], StepError],
+    excess: Callable[[StepError | None], StepError],
     interrupt: anyio.Event | None = None,
 ) -> T:
     """Return what *work* does, unless *folder* holds more than *max_bytes* meanwhile.
@@ -64,7 +64,8 @@ async def limited(
     counts. Without *interrupt*, *work* is cancelled, and looked after once more at its end.
     Cancellation: that of *work*.
 
-    :raises StepError: *excess*, with what *work* said when it was stopped; or what *work* raised
+    :param excess: makes the error of a stopped *work* from what *work* itself raised then
+    :raises StepError: *excess*, or what *work* raised
     """
     results: list[T] = []
     failures: list[StepError] = []
@@ -87,9 +88,10 @@ async def limited(
         tasks.cancel_scope.cancel()
     if results and (interrupt or await _used_bytes(folder) <= max_bytes):
         return results[0]
-    if results or exceeded.is_set():
-        raise excess() from (failures[0] if failures else None)
-    raise failures[0]
+    cause = failures[0] if failures else None
+    if cause is None or exceeded.is_set():
+        raise excess(cause) from cause
+    raise cause
 
 
 async def _until_larger(folder: Path, max_bytes: int) -> None:

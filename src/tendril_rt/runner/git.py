@@ -185,7 +185,7 @@ class Git:
                 lambda: command.remotely(mirror.path, *arguments),
                 mirror.path,
                 max_bytes=held_bytes + self.max_bytes,
-                excess=lambda: _TooLarge(
+                excess=lambda _: _TooLarge(
                     f"{url} at {wanted.ref} brings more than {self.max_bytes} bytes: make the "
                     "repository smaller, or raise TENDRIL_GIT_MAX_BYTES"
                 ),
