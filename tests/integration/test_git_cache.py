@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,6 +133,39 @@ async def test_many_at_once_fetch_once(repository: Repository, spied: Fetcher) -
             tasks.start_soon(check_out, number)
 
     assert versions == ["first"] * 8
+    assert _commands(spied).count("fetch") == 1
+
+
+_OTHER_AGENT = """
+import anyio, sys
+from pathlib import Path
+from tendril_rt.model import TemplateSource
+from tendril_rt.runner.credentials import Credentials
+from tendril_rt.runner.git import Git
+from tendril_rt.runner.mirror import Mirrors
+
+path, mirrors, repo, version, into = sys.argv[1:]
+kept = Mirrors(Path(mirrors), 10**9)
+git = Git({"PATH": path, "HOME": into}, kept, Credentials(), 30, 10**9, True)
+print(anyio.run(git.checkout, TemplateSource(repo, version, ""), Path(into)).commit)
+"""
+
+
+def test_agents_that_share_a_disk_fetch_once(repository: Repository, spied: Fetcher) -> None:
+    commit = repository.git("rev-parse", "HEAD")
+    arguments = (spied.env["PATH"], str(spied.mirrors), repository.url, commit)
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OTHER_AGENT, *arguments, str(spied.folder / f"by-{number}")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+
+    answers = [agent.communicate(timeout=30) for agent in agents]
+
+    assert [answer[0].strip() for answer in answers] == [commit] * 3
     assert _commands(spied).count("fetch") == 1
 
 

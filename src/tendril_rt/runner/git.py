@@ -150,7 +150,7 @@ class Git:
                 return True
         await anyio.to_thread.run_sync(shutil.rmtree, into)
         async with mirror.locked(shared=False, deadline=command.deadline):
-            mirror.clear()
+            await anyio.to_thread.run_sync(mirror.clear)
         return False
 
     async def _fetch_and_copy(
@@ -172,8 +172,8 @@ class Git:
             if exc.fault is not Fault.OTHER or not has_versions:
                 raise
             _log.warning("a kept repository may be damaged and is fetched anew: %s", exc)
-        mirror.clear()
-        mirror.prepare(wanted.commit)
+        await anyio.to_thread.run_sync(mirror.clear)
+        await anyio.to_thread.run_sync(mirror.prepare, wanted.commit)
         return await self._fetch_once(command, mirror, wanted)
 
     async def _fetch_once(self, command: GitCommand, mirror: Mirror, wanted: _Wanted) -> str:
@@ -193,7 +193,7 @@ class Git:
             name = f"{mirror.fetched()}^{{commit}}"
             commit = (await command.local(mirror.path, "rev-parse", "--verify", name)).strip()
         except _TooLarge:
-            mirror.clear()  # it may have arrived whole
+            await anyio.to_thread.run_sync(mirror.clear)  # it may have arrived whole
             raise
         except BaseException:
             mirror.sweep()

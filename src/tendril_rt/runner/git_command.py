@@ -31,7 +31,12 @@ _HARDENED = (
     *("-c", "http.lowSpeedLimit=1"),  # a connection that says nothing for a minute is given up,
     *("-c", "http.lowSpeedTime=60"),  # so that another try fits into the time limit
 )
-_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GCM_INTERACTIVE": "never",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "LC_ALL": "C",
+}
 #: The machine's own configuration serves the network (proxies, helpers, trust stores) and nothing
 #: else: what a commit's files are, and which filters run, must not depend on it.
 _NO_CONFIGURATION = {
