@@ -96,6 +96,17 @@ async def test_of_many_tags_the_newest_are_offered(repository: Repository, fetch
     assert "v1.2.0" not in message
 
 
+async def test_of_very_many_names_the_right_one_is_found(
+    repository: Repository, fetch: Fetcher
+) -> None:
+    wanted = repository.git("rev-parse", "HEAD")
+    names = "".join(f"{wanted} refs/tags/{'x' * 80}{number}\n" for number in range(12_000))
+    (repository.path / ".git" / "packed-refs").write_text(f"# pack-refs with: sorted\n{names}")
+    repository.git("tag", "--message=x", "y-last")
+
+    assert (await fetch(repository.url, "y-last")).commit == wanted
+
+
 async def test_a_missing_version_of_a_repository_without_tags_says_so(
     repository: Repository, fetch: Fetcher
 ) -> None:

@@ -117,23 +117,29 @@ class Git:
         """Find the tag, else the branch *version*; a full commit is what it says."""
         if _COMMIT.fullmatch(version):
             return _Wanted(version, version)  # also where a branch borrows its name
-        url = command.remote.url
-        nowhere = self.mirrors.folder / "none"  # no repository: its settings would count
-        listing = await command.remotely(
-            nowhere, "ls-remote", "--tags", "--heads", "--sort=version:refname", "--", url
-        )
-        lines = (line.split("\t", 1) for line in listing.splitlines() if "\t" in line)
-        ids = {name: commit for commit, name in lines}
-        for ref in (f"refs/tags/{version}", f"refs/heads/{version}"):
+        tag, branch = f"refs/tags/{version}", f"refs/heads/{version}"
+        peeled = f"{tag}^{{}}"  # the commit of an annotated tag
+        ids = await self._refs(command, tag, peeled, branch)
+        for ref in (tag, branch):
             if ref in ids:
                 return _Wanted(ref, ids.get(f"{ref}^{{}}", ids[ref]))
-        tags = [n.removeprefix("refs/tags/") for n in ids if n.startswith("refs/tags/")]
-        known = [tag for tag in tags if not tag.endswith("^{}")][-5:]
+        names = await self._refs(command, "refs/tags/*")
+        known = [name.removeprefix("refs/tags/") for name in names if not name.endswith("^{}")]
+        newest = f"its newest tags: {', '.join(known[-5:])}" if known else "it has no tags"
         raise GitError(
-            f"version {version!r} is no tag, branch or full commit of {url}"
-            f" ({'its newest tags: ' + ', '.join(known) if known else 'it has no tags'}): push the "
-            "version, or correct template_source.version"
+            f"version {version!r} is no tag, branch or full commit of {command.remote.url} "
+            f"({newest}): push the version, or correct template_source.version"
         )
+
+    async def _refs(self, command: GitCommand, *patterns: str) -> dict[str, str]:
+        """Ask the remote; return ids by name, oldest version first."""
+        nowhere = self.mirrors.folder / "none"  # no repository: its settings would count
+        options = ("--tags", "--heads", "--sort=version:refname")
+        listing = await command.remotely(
+            nowhere, "ls-remote", *options, "--", command.remote.url, *patterns
+        )
+        lines = (line.split("\t", 1) for line in listing.splitlines() if "\t" in line)
+        return {name: commit for commit, name in lines}
 
     async def _copy_kept(
         self, command: GitCommand, mirror: Mirror, commit: str, into: Path

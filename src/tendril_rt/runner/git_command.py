@@ -153,7 +153,7 @@ class GitCommand:
         said = without_credentials(stderr.strip())
         for name in ("TENDRIL_GIT_USERNAME", "TENDRIL_GIT_PASSWORD"):
             said = said.replace(self.access.get(name) or "\0", "***")
-        fault = _fault_of(said.lower())
+        fault = fault_of(said)
         return GitFailed(
             f"git {command} failed for {self.remote.url}: "
             f"{said[-_SHOWN_CHARACTERS:] or f'exit code {code}'}. {_cure(said, fault)}",
@@ -161,7 +161,9 @@ class GitCommand:
         )
 
 
-def _fault_of(said: str) -> Fault:
+def fault_of(stderr: str) -> Fault:
+    """Return whose fault it is, from what git, curl and ssh say in the C locale."""
+    said = stderr.lower()
     if _REFUSED.search(said):
         return Fault.REFUSED
     return Fault.TRANSIENT if _TRANSIENT.search(said) else Fault.OTHER
