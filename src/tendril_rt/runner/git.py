@@ -199,7 +199,7 @@ class Git:
             name = f"{mirror.fetched()}^{{commit}}"
             commit = (await command.local(mirror.path, "rev-parse", "--verify", name)).strip()
         except _TooLarge:
-            await anyio.to_thread.run_sync(mirror.clear)  # it may have arrived whole
+            mirror.clear()  # it may have arrived whole
             raise
         except BaseException:
             mirror.sweep()
