@@ -1,6 +1,7 @@
 """The files of a template, looked at before Terraform reads them."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tendril_rt.errors import GitError
@@ -19,15 +20,25 @@ def refuse_links_out_of(folder: Path) -> None:
     :raises GitError: a link leads out of *folder*
     """
     top = os.path.realpath(folder)
-    for parent, folders, files in os.walk(top):
-        for path in (os.path.join(parent, name) for name in (*folders, *files)):
-            if os.path.islink(path):
-                target = os.path.realpath(path)
-                if target != top and not target.startswith(f"{top}/"):
-                    raise GitError(
-                        f"the template's {os.path.relpath(path, top)!r} is a link that leads out "
-                        "of the repository: put the file itself there"
-                    )
+    for path in _links_below(top):
+        target = os.path.realpath(path)
+        if target != top and not target.startswith(f"{top}/"):
+            raise GitError(
+                f"the template's {os.path.relpath(path, top)!r} is a link that leads out of the "
+                "repository: put the file itself there"
+            )
+
+
+def _links_below(folder: str) -> Iterator[str]:
+    """Yield every link; a folder's listing says what is one, so no file is looked at."""
+    folders = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    yield entry.path
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
 def root_module(folder: Path, source: TemplateSource) -> Path:
