@@ -29,11 +29,14 @@ async def test_what_stays_below_the_limit_is_left_alone(tmp_path: Path) -> None:
     assert await limited(work, tmp_path, max_bytes=_LIMIT_BYTES, excess=_excess) == "done"
 
 
-async def test_its_own_failure_comes_through(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [StepError, ZeroDivisionError])
+async def test_its_own_failure_comes_through_as_it_is(
+    tmp_path: Path, kind: type[Exception]
+) -> None:
     async def work() -> None:
-        raise StepError("its own")
+        raise kind("its own")
 
-    with pytest.raises(StepError, match=r"^its own$"):
+    with pytest.raises(kind, match=r"^its own$"):
         await limited(work, tmp_path, max_bytes=_LIMIT_BYTES, excess=_excess)
 
 
@@ -78,3 +81,20 @@ async def test_work_that_ends_well_all_the_same_has_succeeded(tmp_path: Path) ->
         work, tmp_path, max_bytes=_LIMIT_BYTES, excess=_excess, interrupt=interrupt
     )
     assert done == "applied"
+
+
+async def test_a_cancellation_is_that_of_the_work(tmp_path: Path) -> None:
+    ended = anyio.Event()
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await limited(work, tmp_path, max_bytes=_LIMIT_BYTES, excess=_excess)
+
+    assert scope.cancelled_caught
+    assert ended.is_set()

@@ -68,7 +68,7 @@ async def limited(
     :raises StepError: *excess*, or what *work* raised
     """
     results: list[T] = []
-    failures: list[StepError] = []
+    failures: list[Exception] = []
     exceeded = anyio.Event()
     async with anyio.create_task_group() as tasks:
 
@@ -83,13 +83,15 @@ async def limited(
         tasks.start_soon(watch)
         try:
             results.append(await work())
-        except StepError as exc:
+        except Exception as exc:  # noqa: BLE001 - raised below, without a group around it
             failures.append(exc)
         tasks.cancel_scope.cancel()
     if results and (interrupt or await _used_bytes(folder) <= max_bytes):
         return results[0]
     cause = failures[0] if failures else None
-    if cause is None or exceeded.is_set():
+    if cause is None:
+        raise excess(None)
+    if isinstance(cause, StepError) and exceeded.is_set():
         raise excess(cause) from cause
     raise cause
 
