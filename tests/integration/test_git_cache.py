@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tendril_rt.runner import locks
+from tendril_rt.runner import flock
 from tendril_rt.runner.disk import used_bytes
 
 from .git_support import ENV, MAIN_TF, Fetcher, Host, Repository, version_in
@@ -174,7 +174,7 @@ async def test_who_waits_for_another_too_long_says_so(
 ) -> None:
     commit = repository.git("rev-parse", "HEAD")
     await fetch.into("1")(repository.url, commit)
-    lock = locks.take(_only_mirror(fetch).with_suffix(".lock"))
+    lock = flock.take(_only_mirror(fetch).with_suffix(".lock"))
     try:
         message = await fetch.into("2").refusal(repository.url, commit, timeout_s=0.2)
     finally:
@@ -287,7 +287,7 @@ async def test_what_was_used_the_longest_ago_goes_first(
 async def test_what_is_in_use_is_not_removed(others: list[Repository], fetch: Fetcher) -> None:
     await fetch.into("1")(others[0].url, "main")
     first = _only_mirror(fetch)
-    lock = locks.take(first.with_suffix(".lock"), shared=True)
+    lock = flock.take(first.with_suffix(".lock"), shared=True)
     try:
         await replace(fetch, cache_max_bytes=0).into("2")(others[1].url, "main")
         assert _mirrors(fetch) == [first]

@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 
 from tendril_rt.errors import GitError
-from tendril_rt.runner import locks
+from tendril_rt.runner import flock
 from tendril_rt.runner.disk import used_bytes
 from tendril_rt.runner.repository import Remote
 
@@ -56,7 +56,7 @@ class Mirror:
         """
         try:
             with anyio.fail_after(deadline - anyio.current_time()):
-                lock = await locks.wait_for(self.lock_file, shared=shared)
+                lock = await flock.wait_for(self.lock_file, shared=shared)
         except TimeoutError as exc:
             raise GitError(
                 "another attempt was fetching the same repository all the time: submit again, or "
@@ -168,7 +168,7 @@ class Mirrors:
             if total <= self.max_bytes:
                 return
             with suppress(BlockingIOError):
-                lock = locks.take(mirror.lock_file)
+                lock = flock.take(mirror.lock_file)
                 try:
                     mirror.clear()
                     mirror.lock_file.unlink(missing_ok=True)

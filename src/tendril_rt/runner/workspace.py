@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from tendril_rt.errors import WorkspaceError
 from tendril_rt.model import ProvisionId
-from tendril_rt.runner import locks
+from tendril_rt.runner import flock
 
 _REMOVE_S = 60.0
 _TEMPLATES = "templates"
@@ -79,7 +79,7 @@ def leftovers(base: Path) -> list[Leftover]:
             continue
         with suppress(BlockingIOError):
             provision_id = ProvisionId(path.stem)
-            lock = locks.take(path)
+            lock = flock.take(path)
             root = base / provision_id
             if root.is_dir() and not root.is_symlink():
                 found.append(Leftover(provision_id, Workspace(root, root / _TEMPLATES), lock))
@@ -117,7 +117,7 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
                 f"{base} belongs to another user, who could change what runs there: name another "
                 "folder in TENDRIL_WORKSPACE_DIR"
             )
-        lock = locks.take(_lock_file(base, provision_id))
+        lock = flock.take(_lock_file(base, provision_id))
         try:
             if root.exists():
                 _remove_tree(root)
