@@ -145,13 +145,16 @@ begin
     ['{"terraform_vars": {"a b": "hostile"}}', '.terraform_vars: "a b" is not'],
     ['{"terraform_vars": {"a\n": "hostile"}}', '.terraform_vars: "a\n" is not'],
     ['{"sensitive": "hostile"}', '.sensitive must'],
-    ['{"sensitive": null}', '.sensitive must'],
+    ['{"sensitive": ["missing"]}', '.sensitive names "missing"'],
     ['{"sensitive": ["a", 1]}', '.sensitive must'],
     ['{"sensitive": [["a"]]}', '.sensitive must'],
     ['{"backend_config": ["hostile"]}', '.backend_config must'],
     ['{"backend_config": {"a": {"b": "hostile"}}}', '.backend_config must'],
     ['{"backend_config": {"a": null}}', '.backend_config must'],
-    ['{"backend_config": {"a": 1.5}}', '.backend_config must']]
+    ['{"backend_config": {"a = 1": "x"}}', '.backend_config: '],
+    ['{"timeouts": {"plan_s": "hostile"}}', '.timeouts.plan_s must'],
+    ['{"timeouts": {"apply_s": 0}}', '.timeouts.apply_s must'],
+    ['{"cost_estimate": "hostile"}', '.cost_estimate must']]
   loop
     v_detail := null;
     begin
@@ -163,7 +166,7 @@ begin
       format('%s: %s', v_case, v_detail);
   end loop;
   perform public.create_provision(tests.cluster(), v_source::jsonb || '{"terraform_vars": null,
-    "sensitive": [], "backend_config": {"a": "x", "b": true, "c": 7}, "anything": [null]}');
+    "sensitive": null, "backend_config": {"a": "x", "b": true, "c": 7.5}, "anything": [null]}');
 end $$;
 
 -- scenario: what the database's owner restores or loads is taken as it is

@@ -1,13 +1,17 @@
 """The words of the domain: provisions, attempts, leases, their states and legal moves.
 
-Pure: no I/O, no clock, no import of a library. The database enforces the same moves
+Pure: no I/O, no clock, no import of another's library. The database enforces the same moves
 (``sql/migrations``); here they serve the types and the tests that compare the two.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import NewType
+
+_MAX_DIGITS = 400  # of a number that anything prints in full
 
 ClusterId = NewType("ClusterId", str)
 ProvisionId = NewType("ProvisionId", str)
@@ -112,16 +116,65 @@ class TemplateSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long the submitter lets things take, in seconds; None leaves it to the agent.
+
+    :ivar provision_s: the whole attempt
+    """
+
+    init_s: float | None = None
+    plan_s: float | None = None
+    apply_s: float | None = None
+    provision_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A validated ``config_snapshot`` (the submitter's desired state, frozen).
 
     :ivar terraform_vars_json: the variables as exact JSON text, an object
+    :ivar sensitive: names of variables whose values may appear nowhere; all are in the variables
+    :ivar cost_estimate: the submitter wants the costs estimated before an apply
     """
 
     template: TemplateSource
-    terraform_vars_json: str
-    backend_config: Mapping[str, str]
+    terraform_vars_json: str = field(repr=False)
+    backend_config: Mapping[str, str] = field(repr=False)
     sensitive: frozenset[str]
+    timeouts: Timeouts = Timeouts()
+    cost_estimate: bool = False
+
+    def sensitive_values(self) -> frozenset[str]:
+        """Return every text and number inside the sensitive variables, however deep.
+
+        Numbers as they were written and as Terraform prints them (``1.10`` is also ``1.1``).
+        """
+        variables = json.loads(
+            self.terraform_vars_json, parse_int=_number_texts, parse_float=_number_texts
+        )
+        return frozenset(_texts_in([variables.get(name) for name in self.sensitive]))
+
+
+def _number_texts(written: str) -> list[str]:
+    try:
+        number = Decimal(written)
+    except ArithmeticError:  # an exponent of more than 18 digits
+        return [written]
+    if abs(number.adjusted()) > _MAX_DIGITS or len(written) > _MAX_DIGITS:
+        return [written]
+    printed = format(number, "f")
+    return [written, printed.rstrip("0").rstrip(".") if "." in printed else printed]
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _texts_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
 
 
 @dataclass(frozen=True, slots=True)

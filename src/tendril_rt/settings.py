@@ -128,6 +128,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _byte_count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError(f"must be a whole number of bytes, not {text!r}")
+    return int(text)
+
+
 def _flag(text: str) -> bool:
     known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
     try:
@@ -136,7 +142,7 @@ def _flag(text: str) -> bool:
         raise ValueError(f"must be true or false, not {text!r}") from None
 
 
-def _folder(text: str) -> Path:
+def _absolute(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.is_absolute():
         raise ValueError(f"must be an absolute path, not {text!r}")
@@ -275,7 +281,7 @@ class AgentSettings:
         default=Path("/var/lib/tendril"),
         metadata=_from(
             "TENDRIL_STATE_DIR",
-            _folder,
+            _absolute,
             "spools, the agent's identity and local Terraform state; must survive a restart",
         ),
     )
@@ -359,7 +365,7 @@ class RunnerSettings:
     workspace_dir: Path = field(
         default=Path("/tmp/tendril"),  # noqa: S108 - made 0700, one private folder per provision
         metadata=_from(
-            "TENDRIL_WORKSPACE_DIR", _folder, "parent of the private folder of each provision"
+            "TENDRIL_WORKSPACE_DIR", _absolute, "parent of the private folder of each provision"
         ),
     )
     terraform: str = field(
@@ -408,6 +414,61 @@ class RunnerSettings:
         default=300.0,
         metadata=_from(
             "TENDRIL_GIT_TIMEOUT_S", _positive, "longest time for fetching a template, in seconds"
+        ),
+    )
+    git_credentials_file: Path | None = field(
+        default=None,
+        metadata=_from(
+            "TENDRIL_GIT_CREDENTIALS_FILE",
+            _absolute,
+            "file of https://user:token@host lines, one per host or path, that git may use; read "
+            "anew for every template; unreadable for others",
+        ),
+    )
+    git_ssh_key_file: Path | None = field(
+        default=None,
+        metadata=_from(
+            "TENDRIL_GIT_SSH_KEY_FILE", _absolute, "private key for templates fetched over ssh"
+        ),
+    )
+    git_known_hosts_file: Path | None = field(
+        default=None,
+        metadata=_from(
+            "TENDRIL_GIT_KNOWN_HOSTS_FILE",
+            _absolute,
+            "keys of the ssh hosts that may be spoken to; a host with an unknown key is refused",
+        ),
+    )
+    git_max_bytes: int = field(
+        default=1024**3,
+        metadata=_from(
+            "TENDRIL_GIT_MAX_BYTES",
+            _byte_count,
+            "a fetch that brings more bytes than this is stopped",
+        ),
+    )
+    git_cache_max_bytes: int = field(
+        default=2 * 1024**3,
+        metadata=_from(
+            "TENDRIL_GIT_CACHE_MAX_BYTES",
+            _byte_count,
+            "bytes of fetched repositories that are kept for the next time; 0 keeps none",
+        ),
+    )
+    workspace_max_bytes: int = field(
+        default=10 * 1024**3,
+        metadata=_from(
+            "TENDRIL_WORKSPACE_MAX_BYTES",
+            _byte_count,
+            "a provision that fills its private folder with more bytes than this is stopped",
+        ),
+    )
+    disk_floor_bytes: int = field(
+        default=512 * 1024**2,
+        metadata=_from(
+            "TENDRIL_DISK_FLOOR_BYTES",
+            _byte_count,
+            "nothing is claimed while a disk that runs need has fewer bytes free",
         ),
     )
 

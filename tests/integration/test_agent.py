@@ -41,6 +41,11 @@ resource "terraform_data" "x" {
   provisioner "local-exec" { command = "echo about to fail >&2; exit 3" }
 }
 """
+_GREEDY = """
+resource "terraform_data" "x" {
+  provisioner "local-exec" { command = "head -c 3000000 /dev/zero > big; exec sleep 60" }
+}
+"""
 _ENVIRONMENT = """
 resource "terraform_data" "x" {
   provisioner "local-exec" { command = "env" }
@@ -55,6 +60,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> str:
         slow=_SLOW,
         broken_plan=_BROKEN_PLAN,
         broken_apply=_BROKEN_APPLY,
+        greedy=_GREEDY,
         environment=_ENVIRONMENT,
     )
 
@@ -453,3 +459,33 @@ async def _insert(
         row = await cursor.fetchone()
     assert row is not None
     return ProvisionId(str(row[0]))
+
+
+async def test_a_run_that_fills_the_disk_is_stopped_and_says_so(
+    fleet: Fleet, user: Owner, repo: str
+) -> None:
+    with fleet.agent(TENDRIL_WORKSPACE_MAX_BYTES="2000000") as agent:
+        provision_id = await user.create_provision(fleet.cluster.cluster_id, _of(repo, "greedy"))
+        state = await ended(user, provision_id)
+        assert list(agent.workspace_dir.iterdir()) == []
+
+    assert (state.status, state.error_code) == (Status.FAILED, "WORKSPACE_FAILED")
+    assert state.error_message is not None
+    assert "stopped during terraform apply" in state.error_message
+    assert "TENDRIL_WORKSPACE_MAX_BYTES" in state.error_message
+    assert "terraform apply failed" in state.error_message
+
+
+async def test_below_the_floor_of_the_disk_nothing_is_claimed(
+    fleet: Fleet, user: Owner, repo: str
+) -> None:
+    with fleet.agent(TENDRIL_DISK_FLOOR_BYTES=str(10**15 - 1)) as agent:
+        await agent.says("claiming nothing: less than")
+        provision_id = await user.create_provision(fleet.cluster.cluster_id, snapshot(repo))
+        await anyio.sleep(1)  # long enough for a push
+        waiting = await user.provision(provision_id)
+        assert waiting is not None
+        assert waiting.status is Status.QUEUED
+        assert agent.log.count("claiming nothing") == 1
+    with fleet.agent():
+        assert (await ended(user, provision_id)).status is Status.SUCCESS

@@ -1,129 +1,17 @@
 """Fetching templates from real repositories, and refusing what a row should not make git do."""
 
-import base64
-import os
-import re
 import socket
-import ssl
-import subprocess
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import anyio
 import pytest
 
-from tendril_rt.errors import GitError
-from tendril_rt.model import TemplateSource
-from tendril_rt.runner.git import Checkout, Git
+from .git_support import MAIN_TF, Fetcher, Repository, version_in
 
 pytestmark = pytest.mark.integration
+pytest_plugins = ["tests.integration.git_fixtures"]
 
 _PROMPT_S = 5.0
-_MAIN_TF = 'output "version" { value = "%s" }\n'
-_ENV = {
-    "PATH": os.environ["PATH"],
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "A",
-    "GIT_AUTHOR_EMAIL": "a@example.com",
-    "GIT_COMMITTER_NAME": "A",
-    "GIT_COMMITTER_EMAIL": "a@example.com",
-}
-
-
-@dataclass(frozen=True)
-class Repository:
-    """A repository on disk that a test fills."""
-
-    path: Path
-    env: Mapping[str, str]
-
-    @property
-    def url(self) -> str:
-        return self.path.as_uri()
-
-    def git(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=self.path, env=self.env, check=True, capture_output=True
-        )
-        return done.stdout.decode().strip()
-
-    def write(self, name: str, text: str) -> None:
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-
-    def commit(self) -> str:
-        """Commit everything; return the commit."""
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message=a commit")
-        return self.git("rev-parse", "HEAD")
-
-
-@dataclass(frozen=True)
-class Fetcher:
-    """Checks out into a fresh folder each time, with a home directory of the test's own."""
-
-    folder: Path
-    env: Mapping[str, str]
-
-    @property
-    def target(self) -> Path:
-        return self.folder / "templates"
-
-    async def __call__(
-        self,
-        repo: str,
-        version: str,
-        path: str = "",
-        *,
-        allow_file: bool = True,
-        timeout_s: float = 20.0,
-    ) -> Checkout:
-        git = Git(self.env, timeout_s, allow_file=allow_file)
-        return await git.checkout(TemplateSource(repo, version, path), self.target)
-
-    async def refusal(
-        self,
-        repo: str,
-        version: str,
-        path: str = "",
-        *,
-        allow_file: bool = True,
-        timeout_s: float = 20.0,
-    ) -> str:
-        """Return the message of the GitError that this must end in."""
-        with pytest.raises(GitError) as caught:
-            await self(repo, version, path, allow_file=allow_file, timeout_s=timeout_s)
-        return str(caught.value)
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    return home
-
-
-@pytest.fixture
-def fetch(tmp_path: Path, home: Path) -> Fetcher:
-    return Fetcher(tmp_path, {**_ENV, "HOME": str(home)})
-
-
-@pytest.fixture
-def repository(tmp_path: Path, home: Path) -> Repository:
-    """One commit with a template, on the branch ``main``."""
-    path = tmp_path / "repository"
-    path.mkdir()
-    repository = Repository(path, {**_ENV, "HOME": str(home)})
-    repository.git("init", "--quiet", "--initial-branch=main")
-    repository.write("main.tf", _MAIN_TF % "first")
-    repository.commit()
-    return repository
 
 
 def _made_anywhere(folder: Path) -> list[Path]:
@@ -131,30 +19,24 @@ def _made_anywhere(folder: Path) -> list[Path]:
     return list(folder.rglob("pwned"))
 
 
-def _version_in(checkout: Checkout) -> str:
-    match = re.search('value = "(.*)"', (checkout.root_module / "main.tf").read_text())
-    assert match
-    return match[1]
-
-
 @pytest.mark.parametrize("kind", ["tag", "annotated tag", "branch", "commit"])
 async def test_exactly_the_commit_that_the_version_names_is_checked_out(
     repository: Repository, fetch: Fetcher, kind: str
 ) -> None:
-    repository.write("main.tf", _MAIN_TF % "wanted")
+    repository.write("main.tf", MAIN_TF % "wanted")
     wanted = repository.commit()
     version = {"commit": wanted}.get(kind, "v1.2.0")
     if kind != "commit":
         kinds = {"tag": ["tag"], "annotated tag": ["tag", "--message=x"], "branch": ["branch"]}
         repository.git(*kinds[kind], "v1.2.0")
-    repository.write("main.tf", _MAIN_TF % "later")
+    repository.write("main.tf", MAIN_TF % "later")
     repository.commit()
 
     checkout = await fetch(repository.url, version)
 
     assert checkout.commit == wanted
     assert checkout.root_module == fetch.target
-    assert _version_in(checkout) == "wanted"
+    assert version_in(checkout) == "wanted"
 
 
 async def test_a_tag_wins_over_a_branch_of_the_same_name(
@@ -164,7 +46,7 @@ async def test_a_tag_wins_over_a_branch_of_the_same_name(
     repository.git("tag", "stable")
     repository.git("branch", "stable")
     repository.git("checkout", "--quiet", "-B", "stable")
-    repository.write("main.tf", _MAIN_TF % "moved")
+    repository.write("main.tf", MAIN_TF % "moved")
     repository.commit()
 
     assert (await fetch(repository.url, "stable")).commit == wanted
@@ -174,7 +56,7 @@ async def test_a_full_commit_wins_over_a_branch_that_borrows_its_name(
     repository: Repository, fetch: Fetcher
 ) -> None:
     wanted = repository.git("rev-parse", "HEAD")
-    repository.write("main.tf", _MAIN_TF % "someone else's")
+    repository.write("main.tf", MAIN_TF % "someone else's")
     other = repository.commit()
     repository.git("update-ref", f"refs/heads/{wanted}", other)
 
@@ -182,13 +64,13 @@ async def test_a_full_commit_wins_over_a_branch_that_borrows_its_name(
 
 
 async def test_the_template_may_lie_in_a_folder(repository: Repository, fetch: Fetcher) -> None:
-    repository.write("stacks/network/main.tf", _MAIN_TF % "network")
+    repository.write("stacks/network/main.tf", MAIN_TF % "network")
     repository.commit()
 
     checkout = await fetch(repository.url, "main", "stacks/network")
 
     assert checkout.root_module == fetch.target / "stacks" / "network"
-    assert _version_in(checkout) == "network"
+    assert version_in(checkout) == "network"
 
 
 async def test_a_missing_version_is_named_with_the_tags_that_exist(
@@ -212,6 +94,17 @@ async def test_of_many_tags_the_newest_are_offered(repository: Repository, fetch
 
     assert "v1.12.0" in message
     assert "v1.2.0" not in message
+
+
+async def test_of_very_many_names_the_right_one_is_found(
+    repository: Repository, fetch: Fetcher
+) -> None:
+    wanted = repository.git("rev-parse", "HEAD")
+    names = "".join(f"{wanted} refs/tags/{'x' * 80}{number}\n" for number in range(12_000))
+    (repository.path / ".git" / "packed-refs").write_text(f"# pack-refs with: sorted\n{names}")
+    repository.git("tag", "--message=x", "y-last")
+
+    assert (await fetch(repository.url, "y-last")).commit == wanted
 
 
 async def test_a_missing_version_of_a_repository_without_tags_says_so(
@@ -269,17 +162,65 @@ async def test_a_folder_without_terraform_files_is_refused(
     assert "has no Terraform files in docs: set template_source.path" in message
 
 
-@pytest.mark.parametrize("path", ["..", "../outside", "/etc", "a/../../outside", "link", "link/in"])
+@pytest.mark.parametrize("path", ["..", "../outside", "/etc", "a/../../outside"])
 async def test_a_folder_outside_of_the_repository_is_refused(
     repository: Repository, fetch: Fetcher, tmp_path: Path, path: str
 ) -> None:
-    (tmp_path / "outside" / "in").mkdir(parents=True)
-    for folder in (tmp_path, tmp_path / "outside", tmp_path / "outside" / "in"):
-        (folder / "main.tf").write_text(_MAIN_TF % "not yours")
-    (repository.path / "link").symlink_to("../outside")
-    repository.commit()
+    (tmp_path / "outside").mkdir()
+    for folder in (tmp_path, tmp_path / "outside"):
+        (folder / "main.tf").write_text(MAIN_TF % "not yours")
 
     assert "leads out of the repository" in await fetch.refusal(repository.url, "main", path)
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("main.tf", "/etc/shadow"),
+        ("modules/a/secret.auto.tfvars", "../../../home/secret"),
+        ("outside", ".."),
+        ("outside", "../templates-of-somebody-else"),
+        ("modules/a/loop-out", "../a/../../../x"),
+        ("dangling", "/nowhere/at/all"),
+    ],
+)
+async def test_a_link_out_of_the_repository_is_refused_wherever_it_is(
+    repository: Repository, fetch: Fetcher, link: str, target: str
+) -> None:
+    path = repository.path / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(target)
+    repository.write("stack/main.tf", MAIN_TF % "stack")
+    repository.commit()
+
+    message = await fetch.refusal(repository.url, "main", "stack")
+
+    assert f"{link!r} is a link that leads out of the repository" in message
+
+
+async def test_a_link_through_another_link_is_followed_to_its_end(
+    repository: Repository, fetch: Fetcher
+) -> None:
+    (repository.path / "inner").symlink_to(".")
+    (repository.path / "outer").symlink_to("inner/../..")
+    repository.commit()
+
+    assert "'outer' is a link" in await fetch.refusal(repository.url, "main")
+
+
+async def test_links_within_the_repository_are_what_they_were(
+    repository: Repository, fetch: Fetcher
+) -> None:
+    repository.write("modules/vpc/main.tf", MAIN_TF % "module")
+    (repository.path / "stack").symlink_to("modules/vpc")
+    (repository.path / "later").symlink_to("modules/made-later")
+    repository.commit()
+
+    checkout = await fetch(repository.url, "main", "stack")
+
+    assert version_in(checkout) == "module"
+    assert (fetch.target / "stack").is_symlink()
 
 
 @pytest.mark.parametrize("path", ["loop", "x" * 5000], ids=["a-link-to-itself", "too-long"])
@@ -377,6 +318,59 @@ async def test_an_ext_transport_in_a_submodule_is_never_run(
     assert list((checkout.root_module / "sub").iterdir()) == []
 
 
+async def test_no_filter_of_the_machine_runs_on_what_a_template_asks_for(
+    repository: Repository, home: Path, fetch: Fetcher, tmp_path: Path
+) -> None:
+    repository.write(".gitattributes", "*.tf filter=pwn diff=pwn\n*.bin filter=lfs\n")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    repository.write("large.bin", pointer)
+    repository.commit()
+    _config(
+        home,
+        f'[filter "pwn"]\n smudge = touch {tmp_path}/pwned\n required = true',
+        f'[filter "lfs"]\n process = touch {tmp_path}/pwned\n required = true',
+        "[core]\n autocrlf = true",
+    )
+
+    checkout = await fetch(repository.url, "main")
+
+    assert not _made_anywhere(tmp_path)
+    assert version_in(checkout) == "first"
+    assert (fetch.target / "large.bin").read_bytes() == pointer.encode(), "not fetched, not changed"
+
+
+async def test_configuration_that_a_repository_carries_is_only_a_file(
+    repository: Repository, fetch: Fetcher, tmp_path: Path
+) -> None:
+    """A bare repository inside of a template, which git would find from there."""
+    inner = repository.path / "inner"
+    for name in ("objects", "refs"):
+        repository.write(f"inner/{name}/keep", "")
+    repository.write("inner/HEAD", "ref: refs/heads/main\n")
+    repository.write("inner/config", f"[core]\n fsmonitor = touch {tmp_path}/pwned\n bare = true\n")
+    assert inner.is_dir()
+    repository.commit()
+
+    assert await fetch(repository.url, "main")
+    assert await fetch.into("again")(repository.url, "main")
+    assert not _made_anywhere(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".git/config", "../escaped", ".GIT/config"])
+async def test_a_tree_with_a_path_that_git_would_never_write_is_refused(
+    repository: Repository, fetch: Fetcher, tmp_path: Path, name: str
+) -> None:
+    blob = repository.git("hash-object", "-w", "main.tf")
+    folder, _, file = name.partition("/")
+    inner = repository.make_tree(f"100644 blob {blob}\t{file}\n")
+    tree = repository.make_tree(f"100644 blob {blob}\tmain.tf\n040000 tree {inner}\t{folder}\n")
+    commit = repository.git("commit-tree", tree, "-m", "hostile")
+    repository.git("update-ref", "refs/heads/hostile", commit)
+
+    assert "git read-tree failed" in await fetch.refusal(repository.url, "hostile")
+    assert not (tmp_path / "escaped").exists()
+
+
 async def test_hooks_of_the_machine_are_not_run(
     repository: Repository, home: Path, fetch: Fetcher, tmp_path: Path
 ) -> None:
@@ -412,79 +406,6 @@ async def test_credentials_of_a_local_address_are_not_in_the_message(fetch: Fetc
     assert "secret" not in message
 
 
-class _AsksForAPassword(BaseHTTPRequestHandler):
-    """Lets nobody in; keeps what it was told, and what stood in the list of processes then."""
-
-    authorizations: ClassVar[list[str | None]] = []
-    command_lines: ClassVar[set[str]] = set()
-
-    def do_GET(self) -> None:
-        self.authorizations.append(self.headers["Authorization"])
-        for file in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                self.command_lines.add(file.read_text(errors="replace").replace("\0", " "))
-        self.send_response(401)
-        self.send_header("WWW-Authenticate", 'Basic realm="templates"')
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def locked_host(tmp_path: Path) -> Iterator[str]:
-    """``host:port`` of an HTTPS server that lets nobody in."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *(
-                "-nodes",
-                "-keyout",
-                key,
-                "-out",
-                certificate,
-                "-days",
-                "1",
-                "-subj",
-                "/CN=localhost",
-            ),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _AsksForAPassword) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-async def test_nobody_is_asked_for_a_password(locked_host: str, fetch: Fetcher) -> None:
-    trusting = Fetcher(fetch.folder, {**fetch.env, "GIT_SSL_NO_VERIFY": "1"})
-
-    message = await trusting.refusal(f"https://{locked_host}/x", "main")
-
-    assert "terminal prompts disabled" in message
-    assert "the agent's credentials may read it" in message
-
-
-async def test_a_password_that_is_refused_is_not_shown(locked_host: str, fetch: Fetcher) -> None:
-    trusting = Fetcher(fetch.folder, {**fetch.env, "GIT_SSL_NO_VERIFY": "1"})
-
-    message = await trusting.refusal(f"https://user:secret@{locked_host}/x", "main")
-
-    assert "Authentication failed" in message
-    assert "secret" not in message
-
-
 async def test_ssh_never_asks_either(fetch: Fetcher, tmp_path: Path) -> None:
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
@@ -504,23 +425,6 @@ async def test_a_host_that_never_answers_is_given_up(fetch: Fetcher) -> None:
 
         message = await fetch.refusal(f"https://127.0.0.1:{port}/x", "main", timeout_s=0.5)
 
-    assert "git ls-remote: git was not done after 0.5 s and was stopped" in message
+    assert f"git ls-remote for https://127.0.0.1:{port}/x was stopped" in message
+    assert "within 0.5 s (TENDRIL_GIT_TIMEOUT_S)" in message
     assert anyio.current_time() - begun_at < _PROMPT_S
-
-
-async def test_credentials_in_an_address_are_used_and_never_stand_in_argv(
-    locked_host: str, fetch: Fetcher
-) -> None:
-    trusting = Fetcher(fetch.folder, {**fetch.env, "GIT_SSL_NO_VERIFY": "1"})
-    _AsksForAPassword.authorizations.clear()
-    _AsksForAPassword.command_lines.clear()
-
-    message = await trusting.refusal(f"https://some%20user:s3%2Fcr%40t@{locked_host}/x", "main")
-
-    assert "Authentication failed" in message
-    wanted = base64.b64encode(b"some user:s3/cr@t").decode()
-    assert f"Basic {wanted}" in _AsksForAPassword.authorizations
-    assert any("ls-remote" in line for line in _AsksForAPassword.command_lines)
-    for secret in ("s3/cr@t", "s3%2Fcr%40t"):
-        assert secret not in message
-        assert not any(secret in line for line in _AsksForAPassword.command_lines)

@@ -11,7 +11,7 @@ import jwt
 import psycopg
 import pytest
 
-from tendril_rt.control.wire import parse_snapshot
+from tendril_rt.control.snapshot import parse_snapshot
 from tendril_rt.errors import SnapshotError
 from tendril_rt.model import LEGAL_MOVES, Status
 
@@ -125,6 +125,18 @@ _SOURCE = '"template_source": {"repo": "r", "version": "v"}'
                 '"backend_config": {"a": []}',
                 '"backend_config": {"a": null}',
                 '"backend_config": [["a", "x"]]',
+                '"backend_config": {"a b": "x"}',
+                '"sensitive": ["a"], "terraform_vars": {"a": null}',
+                '"sensitive": ["a", "b"], "terraform_vars": {"a": 1}',
+                '"sensitive": ["a"], "terraform_vars": null',
+                '"timeouts": null, "cost_estimate": null',
+                '"timeouts": {"plan_s": 0.5, "init_s": null, "unknown": "x"}',
+                '"timeouts": {"apply_s": 0}',
+                '"timeouts": {"apply_s": "60"}',
+                '"timeouts": {"provision_s": 1000000000}',
+                '"timeouts": []',
+                '"cost_estimate": true',
+                '"cost_estimate": "yes"',
                 '"unknown": [1, {"a": null}], "meta": 1',
             )
         ),

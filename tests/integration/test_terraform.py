@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tendril_rt.control.wire import parse_snapshot
+from tendril_rt.control.snapshot import parse_snapshot
 from tendril_rt.errors import StepError, TerraformError
 from tendril_rt.model import Operation, Snapshot
 from tendril_rt.runner import terraform

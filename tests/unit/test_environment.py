@@ -67,6 +67,7 @@ def test_what_nobody_allowed_stays_out(name: str) -> None:
         "KUBERNETES_SERVICE_HOST",
         "KUBECONFIG",
         "SSH_AUTH_SOCK",
+        "GIT_ASKPASS",
         "TF_CLI_CONFIG_FILE",
         "TF_LOG_PATH",
     ],

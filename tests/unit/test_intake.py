@@ -257,3 +257,21 @@ async def test_drained_before_it_ran_it_claims_nothing() -> None:
     queue.intake.drain()
     await queue.intake.run()
     assert queue.claims == []
+
+
+@in_virtual_time
+async def test_without_room_nothing_is_claimed_until_a_poll_finds_some() -> None:
+    queue = Queue("p1", "p2", "p3")
+    room = [True, False, False, True]  # and then always
+    queue.intake = Intake(
+        claim=queue.claim,
+        start=queue.start,
+        slots=queue.slots,
+        poll_interval_s=POLL_S,
+        has_room=lambda: not room or room.pop(0),
+    )
+
+    await queue.run_for(1)
+    assert queue.names == ["p1"]
+    await queue.run_for(3 * POLL_S)
+    assert queue.names == ["p1", "p2", "p3"]

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tendril_rt.errors import GitError
-from tendril_rt.runner.git import checked_repo, checked_version, without_credentials
+from tendril_rt.runner.repository import (
+    Login,
+    Remote,
+    checked_repo,
+    checked_version,
+    without_credentials,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,37 @@ def test_options_and_other_transports_are_refused(repo: str, allow_file: bool) -
 def test_an_option_in_the_place_of_a_user_or_a_path_is_refused(repo: str) -> None:
     with pytest.raises(GitError):
         checked_repo(repo, allow_file=False)
+
+
+@pytest.mark.parametrize(
+    ("repo", "said"),
+    [
+        ("ssh://git:hunter22@example.com/t", "TENDRIL_GIT_SSH_KEY_FILE"),
+        ("https://example.com/t?private_token=hunter22", "goes on with ? or #"),
+        ("https://example.com/t#hunter22", "goes on with ? or #"),
+        ("https://user:hunter22%0ahost=evil@example.com/t", "control character"),
+        ("https://user%00:hunter22@example.com/t", "control character"),
+    ],
+)
+def test_a_credential_where_others_would_see_it_is_refused(repo: str, said: str) -> None:
+    with pytest.raises(GitError, match=r"template_source\.repo") as refused:
+        checked_repo(repo, allow_file=False)
+    assert said in str(refused.value)
+    assert "hunter22" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("repo", "url", "login"),
+    [
+        ("https://a:b@example.com:8443/t", "https://example.com:8443/t", Login("a", "b")),
+        ("https://a%40c:p%2Fq@example.com/t", "https://example.com/t", Login("a@c", "p/q")),
+        ("https://token@example.com/t", "https://example.com/t", Login("token", "")),
+        ("https://example.com/t", "https://example.com/t", None),
+        ("ssh://git@example.com/t", "ssh://git@example.com/t", None),
+    ],
+)
+def test_a_login_is_taken_out_of_the_address(repo: str, url: str, login: Login | None) -> None:
+    assert Remote.of(repo) == Remote(url, login)
 
 
 @pytest.mark.parametrize("repo", ["https://[x/t", "https://a]b/t", "https://a\u2100b/t"])

@@ -107,6 +107,13 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_PASS_ENV="GITHUB_TOKEN, DD_*,,",
         TENDRIL_GIT_TIMEOUT_S="60",
         TENDRIL_TRUSTED_KEYS=f"{_KEY}, {_KEY}",
+        TENDRIL_GIT_CREDENTIALS_FILE="/secrets/git",
+        TENDRIL_GIT_SSH_KEY_FILE="/secrets/key",
+        TENDRIL_GIT_KNOWN_HOSTS_FILE="/secrets/hosts",
+        TENDRIL_GIT_MAX_BYTES="1",
+        TENDRIL_GIT_CACHE_MAX_BYTES="0",
+        TENDRIL_WORKSPACE_MAX_BYTES="3",
+        TENDRIL_DISK_FLOOR_BYTES="4",
     )
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
@@ -116,6 +123,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert dataclasses.astuple(settings.runner) == (
         *(Path("/work-space"), "/opt/tofu", True, True, (bytes(32), bytes(32))),
         *(("GITHUB_TOKEN", "DD_*"), 60.0),
+        *(Path("/secrets/git"), Path("/secrets/key"), Path("/secrets/hosts")),
+        *(1, 0, 3, 4),
     )
 
 

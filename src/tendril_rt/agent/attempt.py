@@ -31,6 +31,7 @@ from tendril_rt.errors import (
     TerraformError,
     Unauthorized,
     Unavailable,
+    WorkspaceError,
 )
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.reader import Reader
@@ -48,8 +49,10 @@ from tendril_rt.model import (
     Snapshot,
     Status,
 )
+from tendril_rt.runner.disk import limited
 from tendril_rt.runner.environment import child_environment
-from tendril_rt.runner.git import Git, without_credentials
+from tendril_rt.runner.git import Git
+from tendril_rt.runner.repository import without_credentials
 from tendril_rt.runner.steps import StepResult
 from tendril_rt.runner.terraform import Terraform
 from tendril_rt.runner.workspace import Workspace, workspace
@@ -224,22 +227,40 @@ class Attempt:
         spool.system(f"provision {lease.provision_id}, attempt {lease.attempt}, by {kit.name}")
         snapshot = kit.read_snapshot(provision)
         async with workspace(kit.settings.workspace_dir, lease.provision_id) as space:
-            terraform = await self._prepare(snapshot, space, spool)
-            await self._terraform_step(spool, "init", terraform.init)
-            self._held.phase = Phase.PLAN
-            await self._terraform_step(spool, "plan", lambda: terraform.plan(provision.operation))
-            if provision.operation is Operation.PLAN:
-                return
-            self._step = "terraform apply"
-            if not await self._keeper.confirm_apply(self._held):
-                raise _Interrupted("the apply was not begun")
-            await self._terraform_step(spool, "apply", terraform.apply)
+            await limited(
+                lambda: self._steps_in(space, snapshot, spool),
+                space.root,
+                max_bytes=kit.settings.workspace_max_bytes,
+                excess=self._too_much,
+                interrupt=self._held.interrupt,
+            )
+
+    async def _steps_in(self, space: Workspace, snapshot: Snapshot, spool: Spool) -> None:
+        operation = self._provision.operation
+        terraform = await self._prepare(snapshot, space, spool)
+        await self._terraform_step(spool, "init", terraform.init)
+        self._held.phase = Phase.PLAN
+        await self._terraform_step(spool, "plan", lambda: terraform.plan(operation))
+        if operation is Operation.PLAN:
+            return
+        self._step = "terraform apply"
+        if not await self._keeper.confirm_apply(self._held):
+            raise _Interrupted("the apply was not begun")
+        await self._terraform_step(spool, "apply", terraform.apply)
+
+    def _too_much(self, cause: StepError | None) -> StepError:
+        detail = f"\n{cause}" if isinstance(cause, TerraformError) else ""
+        return WorkspaceError(
+            f"stopped during {self._step}: the workspace holds more than "
+            f"{self._equipment.settings.workspace_max_bytes} bytes. Make the template write less, "
+            f"or raise TENDRIL_WORKSPACE_MAX_BYTES{detail}"
+        )
 
     async def _prepare(self, snapshot: Snapshot, space: Workspace, spool: Spool) -> Terraform:
         """Fetch the template and write its inputs."""
         kit = self._equipment
         env = child_environment(kit.environ, kit.settings.pass_env)
-        git = Git(env, kit.settings.git_timeout_s, allow_file=kit.settings.allow_file_repos)
+        git = Git.of(kit.settings, kit.state_dir, env)
         source = snapshot.template
         async with self._announced(spool, f"cloning {without_credentials(source.repo)}"):
             checkout = await self._unless_interrupted(lambda: git.checkout(source, space.templates))

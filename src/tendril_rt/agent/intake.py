@@ -30,6 +30,7 @@ class Intake:
     :param start: takes over a claimed provision and gives its slot back at its end; the number is
         the clock's reading when the claim was sent
     :param poll_interval_s: between polls, in seconds
+    :param has_room: asked before each claim; while False, nothing is claimed until a later poll
     """
 
     def __init__(
@@ -39,11 +40,13 @@ class Intake:
         start: Callable[[Provision, float], None],
         slots: Slots,
         poll_interval_s: float,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._claim = claim
         self._start = start
         self._slots = slots
         self._poll_interval_s = poll_interval_s
+        self._has_room = has_room
         self._backoff = Backoff(0.5, 30.0)
         self._unanswered: ClaimId | None = None
         self.wakeup = Wakeup()
@@ -72,7 +75,7 @@ class Intake:
 
     async def _sweep(self) -> float:
         """Claim while there is something and room; return the seconds until the next poll."""
-        while self._slots.has_free and not self.is_draining and not self.is_paused:
+        while self._may_claim():
             # The same id again after a lost answer: the control plane repeats what it gave.
             claim_id = self._unanswered or ClaimId(str(uuid.uuid4()))
             self._unanswered = claim_id
@@ -90,6 +93,10 @@ class Intake:
             self._slots.take()
             self._start(provision, sent_at)
         return self._poll_delay_s()
+
+    def _may_claim(self) -> bool:
+        is_wanted = not self.is_draining and not self.is_paused
+        return is_wanted and self._slots.has_free and self._has_room()
 
     def _poll_delay_s(self) -> float:
         return self._poll_interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311

@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from tendril_rt import __version__
 from tendril_rt.agent.attempt import Attempt, Equipment, make_spool_dir
 from tendril_rt.agent.correlation import correlated
+from tendril_rt.agent.disk_floor import DiskFloor
 from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.instruments import instruments
@@ -24,7 +25,7 @@ from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.agent.observed import ObservedControl
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.control import signing, wire
+from tendril_rt.control import signing, snapshot
 from tendril_rt.control.client import AgentInfo, control_plane
 from tendril_rt.control.realtime import Listener
 from tendril_rt.errors import Unavailable
@@ -120,12 +121,12 @@ class _SnapshotReader:
     def __call__(self, provision: Provision) -> Snapshot:
         if self.settings.trusted_keys:
             signing.verify(provision, self.settings.trusted_keys)
-        wire.check_hash(
+        snapshot.check_hash(
             provision.snapshot_json,
             provision.configuration_hash,
             required=self.settings.require_configuration_hash,
         )
-        return wire.parse_snapshot(provision.snapshot_json)
+        return snapshot.parse_snapshot(provision.snapshot_json)
 
 
 class _Service:
@@ -153,6 +154,10 @@ class _Service:
             start=self._start,
             slots=self._slots,
             poll_interval_s=settings.agent.poll_interval_s,
+            has_room=DiskFloor(
+                (settings.runner.workspace_dir, settings.agent.state_dir),
+                settings.runner.disk_floor_bytes,
+            ).has_room,
         )
         self._keeper = LeaseKeeper(
             self._beat,

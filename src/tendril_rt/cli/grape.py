@@ -14,7 +14,7 @@ import simplejson
 from tendril_rt import __version__
 from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.terminal import survive_narrow_terminals
-from tendril_rt.control import wire
+from tendril_rt.control import snapshot as configuration
 from tendril_rt.control.owner import owner
 from tendril_rt.control.signing import Signer, make_key, read_signer
 from tendril_rt.errors import ConfigError, SnapshotError, TendrilError
@@ -128,7 +128,7 @@ def _deploy(arguments: argparse.Namespace) -> int:
         text = Path(arguments.file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(f"cannot read {arguments.file}: {exc}") from exc
-    wire.parse_snapshot(text)  # refuse here what the agent would refuse later
+    configuration.parse_snapshot(text)  # refuse here what the agent would refuse later
     operation = (
         Operation.DESTROY
         if arguments.destroy

@@ -11,7 +11,7 @@ from typing import cast
 import orjson
 import simplejson
 
-from tendril_rt.control import wire
+from tendril_rt.control import snapshot as configuration
 from tendril_rt.control.rest import Rest, connect
 from tendril_rt.control.signing import Envelope, Signer, stack_key_of
 from tendril_rt.errors import Unavailable
@@ -94,7 +94,7 @@ class Owner:
             {
                 "p_cluster_id": cluster_id,
                 "p_config_snapshot": orjson.Fragment(text),  # keeps integers beyond 64 bits
-                "p_configuration_hash": wire.snapshot_hash(text),
+                "p_configuration_hash": configuration.snapshot_hash(text),
                 "p_operation": operation.value,
                 **({"p_signature": signature} if signature else {}),
             },

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import rfc8785
 
-from tendril_rt.control import wire
+from tendril_rt.control import snapshot
 from tendril_rt.errors import ConfigError, SignatureError, SnapshotError
 from tendril_rt.model import ClusterId, Operation, Provision
 
@@ -51,7 +51,7 @@ class Envelope:
 
         :raises SnapshotError: the snapshot has no RFC 8785 form
         """
-        wire.snapshot_hash(self.snapshot_json)  # names the number that RFC 8785 cannot express
+        snapshot.snapshot_hash(self.snapshot_json)  # names the number that RFC 8785 cannot express
         return _CONTEXT + rfc8785.dumps(
             {
                 "cluster_id": self.cluster_id,

@@ -1,44 +1,41 @@
 """Fetching a template: exactly the commit that the version names, and nothing else.
 
-The repository and the version come from a row that somebody else wrote: they are checked before
-they are arguments, follow ``--``, and only transports on an allow-list may run. Never prompts;
-messages never hold a credential.
+resolve (ls-remote; not for a full commit) → fetch into the mirror (not if the commit is there) →
+copy the files out → look at them. The workspace gets files alone, no ``.git``. Links that lead out
+of the repository are refused, since Terraform would read what is behind them.
 """
 
+import logging
 import re
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 import anyio
+import anyio.to_thread
 
-from tendril_rt.errors import GitError, StepError
+from tendril_rt.errors import GitError
 from tendril_rt.model import TemplateSource
-from tendril_rt.runner import process
+from tendril_rt.runner.credentials import Credentials
+from tendril_rt.runner.disk import limited, used_bytes
+from tendril_rt.runner.git_command import Fault, GitCommand, GitFailed
+from tendril_rt.runner.mirror import Mirror, Mirrors
+from tendril_rt.runner.repository import Remote, checked_repo, checked_version
+from tendril_rt.runner.tree import refuse_links_out_of, root_module
+from tendril_rt.settings import RunnerSettings
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@-]{0,254}")
-_SCP_LIKE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*:(?![:-])\S+")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
-_CREDENTIAL_HELPER = (
-    '!f() { [ "$1" = get ] && printf "username=%s\\npassword=%s\\n" '
-    '"$TENDRIL_GIT_USERNAME" "$TENDRIL_GIT_PASSWORD"; }; f'
-)
-_HARDENED = (
-    *("-c", "core.hooksPath=/dev/null"),
-    *("-c", "core.fsmonitor=false"),
-    *("-c", "submodule.recurse=false"),
-    *("-c", "advice.detachedHead=false"),
-    *("-c", "credential.interactive=false"),
-)
+_FIRST_PAUSE_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
     """A fetched template.
 
-    :ivar commit: the commit that is checked out
+    :ivar commit: the commit whose files are there
     :ivar root_module: the folder that Terraform runs in
     """
 
@@ -47,176 +44,184 @@ class Checkout:
 
 
 @dataclass(frozen=True, slots=True)
-class Git:
-    """How to run git.
+class _Wanted:
+    """What to ask the remote for, and the commit that this was when it was resolved."""
 
-    :ivar env: the environment of every command, without anything interactive
-    :ivar timeout_s: longest time for one fetch, in seconds
+    ref: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Git:
+    """Fetches templates.
+
+    :ivar env: the environment of every command, without the agent's secrets
+    :ivar timeout_s: longest time for one checkout, in seconds
+    :ivar max_bytes: a fetch that brings more is stopped
+    :ivar first_pause_s: before a second try after an error of the network, in seconds
     """
 
     env: Mapping[str, str]
+    mirrors: Mirrors
+    credentials: Credentials
     timeout_s: float
+    max_bytes: int
     allow_file: bool
+    first_pause_s: float = _FIRST_PAUSE_S
+
+    @classmethod
+    def of(cls, settings: RunnerSettings, state_dir: Path, env: Mapping[str, str]) -> "Git":
+        """Return git as the settings want it."""
+        return cls(
+            env=env,
+            mirrors=Mirrors(state_dir / "git", settings.git_cache_max_bytes),
+            credentials=Credentials(
+                settings.git_credentials_file,
+                settings.git_ssh_key_file,
+                settings.git_known_hosts_file,
+            ),
+            timeout_s=settings.git_timeout_s,
+            max_bytes=settings.git_max_bytes,
+            allow_file=settings.allow_file_repos,
+        )
 
     async def checkout(self, source: TemplateSource, into: Path) -> Checkout:
         """Fetch *source* into the new folder *into*.
+
+        Cancellation: safe; what was fetched so far is removed.
 
         :raises GitError: with what git said, without credentials, and what to check
         """
         remote = Remote.of(checked_repo(source.repo, allow_file=self.allow_file))
         version = checked_version(source.version)
-        await anyio.Path(into).mkdir(mode=0o700)
-        await self._git(into, "init", "--quiet")
-        ref = await self._resolve(into, remote, version)
-        fetch = ("fetch", "--quiet", "--depth=1", "--no-tags", "--", remote.url, ref)
-        await self._git(into, *fetch, remote=remote)
-        await self._git(into, "checkout", "--quiet", "--detach", "FETCH_HEAD", remote=remote)
-        commit = (await self._git(into, "rev-parse", "HEAD")).strip()
-        return Checkout(commit, _root_module(into, source))
+        command = GitCommand(
+            env=self.env,
+            access=self.credentials.environment(remote, self.env),
+            remote=remote,
+            allow_file=self.allow_file,
+            timeout_s=self.timeout_s,
+            deadline=anyio.current_time() + self.timeout_s,
+            first_pause_s=self.first_pause_s,
+        )
+        self.mirrors.make_folder()
+        wanted = await self._resolve(command, version)
+        commit = wanted.commit
+        mirror = self.mirrors.mirror(remote, commit)
+        if not await self._copy_kept(command, mirror, commit, into):
+            commit = await self._fetch_and_copy(command, mirror, wanted, into)
+            await anyio.to_thread.run_sync(self.mirrors.evict)
+        await anyio.to_thread.run_sync(refuse_links_out_of, into)
+        return Checkout(commit, root_module(into, source))
 
-    async def _resolve(self, cwd: Path, remote: "Remote", version: str) -> str:
-        """Return the full name of the tag or branch *version*, or *version* if it is a commit."""
+    async def _resolve(self, command: GitCommand, version: str) -> _Wanted:
+        """Find the tag, else the branch *version*; a full commit is what it says."""
         if _COMMIT.fullmatch(version):
-            return version  # also where a branch borrows its name
-        sorting = "--sort=version:refname"
-        listing = await self._git(
-            cwd, "ls-remote", "--tags", "--heads", sorting, "--", remote.url, remote=remote
-        )
-        names = [line.split("\t", 1)[1] for line in listing.splitlines() if "\t" in line]
-        for ref in (f"refs/tags/{version}", f"refs/heads/{version}"):
-            if ref in names:
-                return ref
-        tags = [n.removeprefix("refs/tags/") for n in names if n.startswith("refs/tags/")]
-        known = [tag for tag in tags if not tag.endswith("^{}")][-5:]
+            return _Wanted(version, version)  # also where a branch borrows its name
+        tag, branch = f"refs/tags/{version}", f"refs/heads/{version}"
+        peeled = f"{tag}^{{}}"  # the commit of an annotated tag
+        ids = await self._refs(command, tag, peeled, branch)
+        for ref in (tag, branch):
+            if ref in ids:
+                return _Wanted(ref, ids.get(f"{ref}^{{}}", ids[ref]))
+        names = await self._refs(command, "refs/tags/*")
+        known = [name.removeprefix("refs/tags/") for name in names if not name.endswith("^{}")]
+        newest = f"its newest tags: {', '.join(known[-5:])}" if known else "it has no tags"
         raise GitError(
-            f"version {version!r} is no tag, branch or full commit of {remote.url}"
-            f" ({'its newest tags: ' + ', '.join(known) if known else 'it has no tags'}): push the "
-            "version, or correct template_source.version"
+            f"version {version!r} is no tag, branch or full commit of {command.remote.url} "
+            f"({newest}): push the version, or correct template_source.version"
         )
 
-    async def _git(self, cwd: Path, *arguments: str, remote: "Remote | None" = None) -> str:
-        env = {
-            **self.env,
-            **(remote.credentials if remote else {}),
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": "https:ssh:file" if self.allow_file else "https:ssh",
-            "LC_ALL": "C",
-        }
-        env.setdefault("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
+    async def _refs(self, command: GitCommand, *patterns: str) -> dict[str, str]:
+        """Ask the remote; return ids by name, oldest version first."""
+        nowhere = self.mirrors.folder / "none"  # no repository: its settings would count
+        options = ("--tags", "--heads", "--sort=version:refname")
+        listing = await command.remotely(
+            nowhere, "ls-remote", *options, "--", command.remote.url, *patterns
+        )
+        lines = (line.split("\t", 1) for line in listing.splitlines() if "\t" in line)
+        return {name: commit for commit, name in lines}
+
+    async def _copy_kept(
+        self, command: GitCommand, mirror: Mirror, commit: str, into: Path
+    ) -> bool:
+        """Copy *commit* out of the mirror; False if it is not there whole."""
+        async with mirror.locked(shared=True, deadline=command.deadline):
+            if not mirror.has(commit):
+                return False
+            try:
+                await _copy(command, mirror, commit, into)
+            except GitFailed as exc:
+                _log.warning("a kept repository is damaged and fetched anew: %s", exc)
+            else:
+                return True
+        await anyio.to_thread.run_sync(shutil.rmtree, into)
+        async with mirror.locked(shared=False, deadline=command.deadline):
+            await anyio.to_thread.run_sync(mirror.clear)
+        return False
+
+    async def _fetch_and_copy(
+        self, command: GitCommand, mirror: Mirror, wanted: _Wanted, into: Path
+    ) -> str:
+        """Return the commit; a branch may have moved since it was resolved."""
+        async with mirror.locked(shared=False, deadline=command.deadline):
+            commit = wanted.commit
+            if not mirror.has(commit):  # another attempt may have been faster
+                commit = await self._fetch(command, mirror, wanted)
+            await _copy(command, mirror, commit, into)
+        return commit
+
+    async def _fetch(self, command: GitCommand, mirror: Mirror, wanted: _Wanted) -> str:
+        has_versions = await anyio.to_thread.run_sync(mirror.prepare, wanted.commit)
         try:
-            code, stdout, stderr = await process.capture(
-                ["git", *_HARDENED, *arguments], cwd=cwd, env=env, timeout_s=self.timeout_s
+            return await self._fetch_once(command, mirror, wanted)
+        except GitFailed as exc:
+            if exc.fault is not Fault.OTHER or not has_versions:
+                raise
+            _log.warning("a kept repository may be damaged and is fetched anew: %s", exc)
+        await anyio.to_thread.run_sync(mirror.clear)
+        await anyio.to_thread.run_sync(mirror.prepare, wanted.commit)
+        return await self._fetch_once(command, mirror, wanted)
+
+    async def _fetch_once(self, command: GitCommand, mirror: Mirror, wanted: _Wanted) -> str:
+        url = command.remote.url
+        arguments = ("fetch", "--quiet", "--depth=1", "--no-tags", "--", url, wanted.ref)
+        held_bytes = await anyio.to_thread.run_sync(used_bytes, mirror.path)
+        try:
+            await limited(
+                lambda: command.remotely(mirror.path, *arguments),
+                mirror.path,
+                max_bytes=held_bytes + self.max_bytes,
+                excess=lambda _: _TooLarge(
+                    f"{url} at {wanted.ref} brings more than {self.max_bytes} bytes: make the "
+                    "repository smaller, or raise TENDRIL_GIT_MAX_BYTES"
+                ),
             )
-        except StepError as exc:
-            raise GitError(f"git {arguments[0]}: {exc}") from exc
-        if code != 0:
-            raise GitError(_explain(arguments[0], code, stderr, remote))
-        return stdout
+            name = f"{mirror.fetched()}^{{commit}}"
+            commit = (await command.local(mirror.path, "rev-parse", "--verify", name)).strip()
+        except _TooLarge:
+            mirror.clear()  # it may have arrived whole
+            raise
+        except BaseException:
+            mirror.sweep()
+            raise
+        mirror.keep(commit)
+        return commit
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """Where a template comes from.
-
-    :ivar url: without credentials, fit for argv and messages
-    :ivar credentials: what stood in the address, as environment of git: answered by a credential
-        helper for that host alone, never seen in the list of processes
-    """
-
-    url: str
-    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def of(cls, repo: str) -> "Remote":
-        """Split a checked address."""
-        parts = urlsplit(repo)
-        if parts.scheme != "https" or parts.username is None:
-            return cls(repo)
-        host = parts.netloc.rpartition("@")[2]
-        return cls(
-            urlunsplit(parts._replace(netloc=host)),
-            {
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": f"credential.https://{host}.helper",
-                "GIT_CONFIG_VALUE_0": _CREDENTIAL_HELPER,
-                "TENDRIL_GIT_USERNAME": unquote(parts.username),
-                "TENDRIL_GIT_PASSWORD": unquote(parts.password or ""),
-            },
-        )
+class _TooLarge(GitError):
+    """A fetch brought more than it may."""
 
 
-def checked_repo(repo: str, *, allow_file: bool) -> str:
-    """Return *repo* if it is an address that may be fetched.
-
-    :raises GitError: another transport, an option, or a local path that is not allowed
-    """
-    shown = without_credentials(repo)[:200]
-    if repo.startswith("-") or any(ord(c) <= 32 or ord(c) == 127 for c in repo):
-        raise GitError(f"template_source.repo {shown!r} is not the address of a repository")
+async def _copy(command: GitCommand, mirror: Mirror, commit: str, into: Path) -> None:
+    """Write the files of *commit* into the new folder *into*; the index does not stay."""
+    await anyio.Path(into).mkdir(mode=0o700)
+    index = into.with_name(f"{into.name}.index")
     try:
-        parts = urlsplit(repo)
-        names = [parts.hostname or "-", parts.username or "git"]
-    except ValueError as exc:
-        raise GitError(f"template_source.repo {shown!r} is not a URL: {exc}") from exc
-    # A host or user that starts with - would be an option of the ssh client.
-    is_remote = parts.scheme in ("https", "ssh") and not any(n.startswith("-") for n in names)
-    if is_remote or _SCP_LIKE.fullmatch(repo):
-        return repo
-    if parts.scheme == "file":
-        if allow_file:
-            return repo
-        raise GitError(
-            f"template_source.repo {shown!r} is on the agent's own disk, which this agent does not "
-            "allow: use https or ssh, or set TENDRIL_ALLOW_FILE_REPOS=true"
+        await command.local(
+            mirror.path,
+            *("read-tree", "--reset", "-u", "--no-recurse-submodules", commit),
+            GIT_WORK_TREE=str(into),
+            GIT_INDEX_FILE=str(index),
         )
-    raise GitError(
-        f"template_source.repo {shown!r} must be an https:// or ssh:// address or user@host:path"
-    )
-
-
-def checked_version(version: str) -> str:
-    """Return *version* if it can only be the name of a tag or branch, or a commit.
-
-    :raises GitError: it could be read as something else
-    """
-    if not _VERSION.fullmatch(version) or ".." in version or version.endswith((".lock", "/", ".")):
-        raise GitError(
-            f"template_source.version {version[:100]!r} is not the name of a tag, a branch or a "
-            "full commit"
-        )
-    return version
-
-
-def without_credentials(text: str) -> str:
-    """Return *text* with the user part of every URL in it replaced."""
-    return _CREDENTIALS.sub("***@", text)
-
-
-def _root_module(into: Path, source: TemplateSource) -> Path:
-    try:
-        root = (into / source.path).resolve()
-        is_folder = root.is_dir()
-    except (OSError, RuntimeError, ValueError) as exc:  # too long, a link to itself, or with a NUL
-        raise GitError(f"template_source.path {source.path[:100]!r} is no path: {exc}") from exc
-    if not root.is_relative_to(into.resolve()):
-        raise GitError(f"template_source.path {source.path!r} leads out of the repository")
-    if not is_folder:
-        raise GitError(
-            f"template_source.path {source.path!r} is no folder of "
-            f"{without_credentials(source.repo)} at {source.version}"
-        )
-    if not any((*root.glob("*.tf"), *root.glob("*.tf.json"), *root.glob("*.tofu"))):
-        raise GitError(
-            f"{without_credentials(source.repo)} at {source.version} has no Terraform files in "
-            f"{source.path or 'its top folder'}: set template_source.path"
-        )
-    return root
-
-
-def _explain(command: str, code: int, stderr: str, remote: Remote | None) -> str:
-    said = without_credentials(stderr.strip())[-600:] or f"exit code {code}"
-    where = f" for {remote.url}" if remote else ""
-    return (
-        f"git {command} failed{where}: {said}. Check that the repository exists and that the "
-        "agent's credentials may read it"
-    )
+    finally:
+        index.unlink(missing_ok=True)
