@@ -7,6 +7,7 @@ import pytest
 
 from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.slots import Slots
+from tendril_rt.control.push import Cause
 from tendril_rt.errors import Rejected, TendrilError, Unavailable
 from tendril_rt.model import (
     AgentId,
@@ -105,7 +106,7 @@ async def test_a_slot_that_becomes_free_is_filled_at_the_wakeup() -> None:
         tasks.start_soon(queue.intake.run)
         await anyio.sleep(0.5)
         queue.slots.give_back()
-        queue.intake.wakeup.set()
+        queue.intake.wake(Cause.PUSH)
         await anyio.sleep(0.01)
         assert queue.names == ["p1", "p2"]
         tasks.cancel_scope.cancel()
@@ -129,7 +130,7 @@ async def test_a_wakeup_claims_at_once_and_many_count_as_one() -> None:
         await anyio.sleep(1)
         queue.waiting.append(provision("pushed"))
         for _ in range(5):
-            queue.intake.wakeup.set()
+            queue.intake.wake(Cause.PUSH)
         await anyio.sleep(1)
         assert queue.started == [("pushed", START + 1)]
         assert queue.times == [0, 1, 1]  # at the start, the pushed one, and "nothing more"
@@ -144,7 +145,7 @@ async def test_a_wakeup_during_a_claim_is_not_lost() -> None:
         tasks.start_soon(queue.intake.run)
         await anyio.sleep(0.5)  # the first claim has already looked, and found nothing
         queue.waiting.append(provision("late"))
-        queue.intake.wakeup.set()
+        queue.intake.wake(Cause.PUSH)
         await anyio.sleep(2)
         assert queue.started == [("late", START + 1)]
         tasks.cancel_scope.cancel()
@@ -207,7 +208,7 @@ async def test_a_paused_intake_claims_nothing_until_it_goes_on() -> None:
         await anyio.sleep(1)
         queue.intake.pause(True)
         queue.waiting.append(provision("p1"))
-        queue.intake.wakeup.set()
+        queue.intake.wake(Cause.PUSH)
         await anyio.sleep(60)
         assert queue.times == [0]
         queue.intake.pause(False)
