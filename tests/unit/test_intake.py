@@ -7,7 +7,7 @@ import pytest
 
 from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.slots import Slots
-from tendril_rt.control.push import Cause
+from tendril_rt.control.push import Cause, Claimed
 from tendril_rt.errors import Rejected, TendrilError, Unavailable
 from tendril_rt.model import (
     AgentId,
@@ -40,12 +40,17 @@ class Queue:
         self.waiting = [provision(name) for name in names]
         self.claims: list[tuple[float, ClaimId]] = []
         self.started: list[tuple[str, float]] = []
+        self.claimed: list[Claimed] = []
         self.errors: list[TendrilError | None] = []
         self.latency_s = 0.0
         self.slots = Slots(capacity)
         self._given: dict[ClaimId, Provision] = {}
         self.intake = Intake(
-            claim=self.claim, start=self.start, slots=self.slots, poll_interval_s=POLL_S
+            claim=self.claim,
+            start=self.start,
+            slots=self.slots,
+            poll_interval_s=POLL_S,
+            on_claimed=self.claimed.append,
         )
 
     async def claim(self, claim_id: ClaimId) -> Provision | None:
@@ -258,3 +263,64 @@ async def test_drained_before_it_ran_it_claims_nothing() -> None:
     queue.intake.drain()
     await queue.intake.run()
     assert queue.claims == []
+
+
+# --- why it was claimed ---------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_the_first_claim_and_all_that_follow_it_at_once_are_told_with_their_cause() -> None:
+    queue = Queue("p1", "p2")
+    await queue.run_for(1)
+    assert [(claim.provision_id, claim.cause) for claim in queue.claimed] == [
+        ("p1", Cause.START),
+        ("p2", Cause.START),
+    ]
+    assert {claim.attempt for claim in queue.claimed} == {1}
+
+
+@pytest.mark.parametrize("cause", [Cause.PUSH, Cause.SWEEP, Cause.SLOT])
+@in_virtual_time
+async def test_a_claim_is_told_with_the_hint_that_it_followed(cause: Cause) -> None:
+    queue = Queue()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.intake.run)
+        await anyio.sleep(1)
+        queue.waiting.append(provision("p1"))
+        queue.intake.wake(cause)
+        await anyio.sleep(1)
+        assert [claim.cause for claim in queue.claimed] == [cause]
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_what_no_hint_announced_was_found_by_the_poll() -> None:
+    queue = Queue()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.intake.run)
+        await anyio.sleep(1)
+        queue.intake.wake(Cause.PUSH)  # nothing there: the hint is used up
+        await anyio.sleep(1)
+        queue.waiting.append(provision("p1"))
+        await anyio.sleep(7)
+        assert [claim.cause for claim in queue.claimed] == [Cause.POLL]
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_push_beats_the_other_causes_and_of_those_the_first_stands() -> None:
+    for hints, expected in (
+        ((Cause.SWEEP, Cause.PUSH), Cause.PUSH),
+        ((Cause.PUSH, Cause.SWEEP), Cause.PUSH),
+        ((Cause.SLOT, Cause.SWEEP), Cause.SLOT),
+    ):
+        queue = Queue()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(queue.intake.run)
+            await anyio.sleep(1)
+            queue.waiting.append(provision("p1"))
+            for hint in hints:
+                queue.intake.wake(hint)
+            await anyio.sleep(1)
+            assert [claim.cause for claim in queue.claimed] == [expected]
+            tasks.cancel_scope.cancel()

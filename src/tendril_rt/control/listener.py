@@ -366,6 +366,8 @@ class Listener:
         await self._restart.wait(self._timing.no_token)
 
     async def _back_off(self, reason: str, *, is_rate_limit: bool = False) -> None:
+        if await self._restart.wait(0):
+            return  # it failed because it was told to
         t = self._timing
         if anyio.current_time() - self._ready_since >= t.stable:
             self._backoff.reset()

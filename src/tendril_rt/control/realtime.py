@@ -166,6 +166,8 @@ class Session:
         for task in tasks:
             if task is not None and task is not reader:  # which hears the answer to the close
                 task.cancel()
+        if socket is not None and self.fault is not None:
+            socket.transport.abort()  # nobody is there to answer a close, or to be polite to
         try:
             with anyio.move_on_after(_CLOSE_S):
                 await self._client.close()
