@@ -58,6 +58,7 @@ FAST = Timing(
     refused=60.0,
     no_token=0.2,
     stable=0.5,
+    spread=0.1,
     backoff=0.05,
     backoff_max=0.4,
     backoff_floor=0.01,

@@ -1,4 +1,4 @@
-"""Is a path deaf, and is it offered at all?
+"""Is a path deaf, is it offered at all, and how long is it wise to wait?
 
 A path is judged by what it should have brought, and cured at widening intervals.
 Pure: no clock, no socket; the caller says what time it is (monotonic seconds). Invariants: a path
@@ -7,9 +7,12 @@ heard clears it of everything; cures never come faster than the spacing allows, 
 """
 
 import math
+import random
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from tendril_rt.aio.backoff import Backoff
 from tendril_rt.control.push import Cure, Path, PathRefused
 
 #: How a private join is refused where there is nothing for us to hear (NotOffered: by our gateway).
@@ -191,3 +194,40 @@ class Offer:
         self._refused_before.add(refused)
         self._refused_until[refused] = now + self._refused_s
         return PathRefused(refused, reason, self._refused_s, again)
+
+
+class Patience:
+    """How long to wait before the next session.
+
+    When a server goes, everybody who listened to it comes back: the first try after a session that
+    lasted is spread over about a poll's interval, which polling bridges. Later tries back off.
+
+    :param stable_s: READY for so long counts as a session that lasted
+    :param spread_s: width of that first window
+    :param rate_limit_s: least wait after a rate limit, up to twice that
+    """
+
+    def __init__(
+        self,
+        *,
+        backoff: Backoff,
+        stable_s: float,
+        spread_s: float,
+        rate_limit_s: float,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._backoff = backoff
+        self._stable_s = stable_s
+        self._spread_s = spread_s
+        self._rate_limit_s = rate_limit_s
+        self._uniform = uniform
+
+    def next_s(self, *, ready_s: float, is_rate_limit: bool) -> float:
+        """Return the seconds to wait after a session that was READY for *ready_s* seconds."""
+        if ready_s >= self._stable_s:
+            self._backoff.reset()
+            return self._uniform(0.0, self._spread_s)
+        delay_s = self._backoff.next_s()
+        if is_rate_limit:
+            delay_s += self._uniform(self._rate_limit_s, 2 * self._rate_limit_s)
+        return delay_s

@@ -23,7 +23,7 @@ import anyio
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.control import realtime
-from tendril_rt.control.judgement import Offer, PathJudge
+from tendril_rt.control.judgement import Offer, PathJudge, Patience
 from tendril_rt.control.push import (
     Announced,
     Cause,
@@ -71,6 +71,7 @@ class Timing:
     refused: float = 3600.0  # until a refused path is asked for again
     no_token: float = 600.0  # until a project without tokens is asked again
     stable: float = 30.0  # READY for so long makes the backoff start again
+    spread: float = 5.0  # of the first try after that: whoever listened to that server comes back
     backoff: float = 1.0
     backoff_max: float = 60.0
     backoff_floor: float = 0.2
@@ -107,7 +108,12 @@ class Listener:
         self._probe = probe
         self._on_event = on_event
         self._timing = t = timing or Timing()
-        self._backoff = Backoff(t.backoff, t.backoff_max, floor_s=t.backoff_floor)
+        self._patience = Patience(
+            backoff=Backoff(t.backoff, t.backoff_max, floor_s=t.backoff_floor),
+            stable_s=t.stable,
+            spread_s=t.spread,
+            rate_limit_s=t.rate_limit,
+        )
         self._judges = {
             path: PathJudge(
                 is_exact=path is Path.CHANGES,
@@ -368,13 +374,9 @@ class Listener:
     async def _back_off(self, reason: str, *, is_rate_limit: bool = False) -> None:
         if await self._restart.wait(0):
             return  # it failed because it was told to
-        t = self._timing
-        if anyio.current_time() - self._ready_since >= t.stable:
-            self._backoff.reset()
+        ready_s = max(0.0, anyio.current_time() - self._ready_since)
         self._ready_since = math.inf
-        delay_s = self._backoff.next_s()
-        if is_rate_limit:
-            delay_s += t.rate_limit * random.uniform(1.0, 2.0)  # noqa: S311 - all were told at once
+        delay_s = self._patience.next_s(ready_s=ready_s, is_rate_limit=is_rate_limit)
         self._enter(State.BACKOFF, reason, delay_s)
         await self._restart.wait(delay_s)
 

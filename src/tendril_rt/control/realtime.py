@@ -68,6 +68,7 @@ class Session:
         on_heard: Callable[[Announced], None],
     ) -> None:
         self._client = client
+        self._socket = client._ws_connection  # which the library forgets before it is closed
         self._on_ready = on_ready
         self._on_heard = on_heard
         self._joining = anyio.CancelScope()
@@ -77,7 +78,7 @@ class Session:
         self.fault: SessionFailed | None = None
         self._channel = self._make_channel(cluster_id, frozenset(paths))
         # Replies to heartbeats go to a topic for which the library has no channel.
-        client.channels["phoenix"] = _HeartbeatReplies(client, self._note_answer)
+        client.channels["phoenix"] = _HeartbeatReplies(client, lambda: self._answered.set())
 
     def _make_channel(self, cluster_id: ClusterId, paths: frozenset[Path]) -> AsyncRealtimeChannel:
         is_private = Path.BROADCAST in paths
@@ -114,10 +115,10 @@ class Session:
             reader.add_done_callback(self._note_reader_end)
         with self._joining, anyio.move_on_after(within_s):
             await self._channel.subscribe(self._note_state)
+        if not self._is_joined:
+            self.fail(f"the join was not answered within {within_s:g} s")
         if self.fault is not None:
             raise self.fault
-        if not self._is_joined:
-            raise SessionFailed(f"the join was not answered within {within_s:g} s")
 
     async def keep_beating(self, *, interval_s: float, reply_within_s: float) -> None:
         """Send Phoenix heartbeats until one is not answered: TCP may be half open for hours.
@@ -138,10 +139,7 @@ class Session:
                 self.fail(f"no reply to a heartbeat within {reply_within_s:g} s")
 
     async def renew(self, token: str) -> None:
-        """Go on under *token*. The server does not answer: an error ends the channel instead.
-
-        Cancellation: safe; the token may or may not have been sent.
-        """
+        """Go on under *token*. No answer comes; an error ends the channel instead."""
         await self._client.set_auth(token)
 
     def fail(self, reason: str) -> None:
@@ -158,8 +156,7 @@ class Session:
         that, and leaves behind: a time-out per message sent (10 s), the rejoin that a fault
         scheduled (up to 30 s), background pushes.
         """
-        channel, socket = self._channel, self._client._ws_connection
-        reader = self._client._listen_task
+        channel, socket, reader = self._channel, self._socket, self._client._listen_task
         tasks = {reader, self._client._heartbeat_task, channel.rejoin_timer.timer}
         tasks |= {*channel._background_tasks, channel.join_push.timeout_task}
         tasks |= {push.timeout_task for push in channel.messages_waiting_for_ack.values()}
@@ -174,9 +171,7 @@ class Session:
         finally:
             if socket is not None:
                 socket.transport.abort()  # does nothing where the close was answered
-            if reader is not None:
-                reader.cancel()
-            await _ended(task for task in tasks if task is not None)
+            await _ended([task for task in tasks if task is not None])
 
     # The library calls what follows, in its reader, which must outlive it: nothing here may raise.
 
@@ -211,9 +206,6 @@ class Session:
         provision_id = ProvisionId(name) if isinstance(name, str) else None
         age_s = _age_s(data["commit_timestamp"])
         self._tell(self._on_heard, Announced(Path.CHANGES, Kind.INSERT, provision_id, age_s))
-
-    def _note_answer(self) -> None:
-        self._answered.set()
 
     def _tell(self, listener: Callable[[T], None], news: T) -> None:
         try:
@@ -274,10 +266,11 @@ async def opened(
             await session.end()
 
 
-async def _ended(tasks: "Iterable[asyncio.Task[None]]") -> None:
-    """Wait for the end of cancelled tasks, and look at their errors, lest asyncio complains."""
-    waiting = set(tasks)
-    done, _ = await asyncio.wait(waiting, timeout=_CLOSE_S) if waiting else (waiting, None)
+async def _ended(tasks: "list[asyncio.Task[None]]") -> None:
+    """Cancel *tasks*, wait, and look at their errors, lest asyncio complains of them."""
+    for task in tasks:
+        task.cancel()
+    done, _ = await asyncio.wait(tasks, timeout=_CLOSE_S) if tasks else (set(), None)
     for task in done:
         if not task.cancelled() and (exc := task.exception()):
             _log.debug("realtime: %r ended with %r", task.get_coro(), exc)
