@@ -32,11 +32,11 @@ class Behaviour:
     """What the server does; each field is one fault when changed.
 
     :ivar refuses: HTTP status of the handshakes to come, one each
-    :ivar join_error: reason that joins are refused for; *join_errors*: those of the next joins
-    :ivar private_error: the same, of private joins only
+    :ivar join_errors: why the joins to come are refused, one each
+    :ivar private_error: why private joins are refused, all of them
+    :ivar closes_after: what is followed by a phx_close: "join", "reply" or "ready"
     :ivar readies: paths that say that they are ready
     :ivar delivers: paths on which events come
-    :ivar ready_sockets: how many connections ever say that something is ready
     """
 
     refuses: list[int] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Behaviour:
     answers_heartbeats: bool = True
     join_errors: list[str] = field(default_factory=list)
     private_error: str | None = None
-    closes_after: str | None = None  # phx_close follows this: join, reply, ready
+    closes_after: str | None = None
     readies: set[Path] = field(default_factory=lambda: set(Path))
     delivers: set[Path] = field(default_factory=lambda: set(Path))
 
@@ -57,7 +57,8 @@ class Client:
         self.socket = socket
         self.request = request
         self.topic = ""
-        self.ref: str | None = None
+        self.join_ref = ""
+        self.ref: str | None = None  # of the join, while joined
         self.is_private = False
         self.bindings: list[Binding] = []
         self.tokens: list[str] = []
@@ -205,6 +206,7 @@ class PhoenixServer:
         assert isinstance(config, dict)
         client.is_private = config["private"]
         client.bindings = config["postgres_changes"]
+        client.join_ref = ref
         if not do.answers_joins:
             return
         error = do.join_errors.pop(0) if do.join_errors else None
@@ -213,19 +215,23 @@ class PhoenixServer:
             refusal = {"status": "error", "response": {"reason": error}}
             await client.send("phx_reply", refusal, ref)
             return
-        client.ref = ref
         if do.closes_after == "join":
-            await client.close_channel()
+            await client.send("phx_close", {}, ref)
             return
-        echo = [{**binding, "id": number} for number, binding in enumerate(client.bindings, 1)]
-        accepted = {"status": "ok", "response": {"postgres_changes": echo}}
-        await client.send("phx_reply", accepted, ref)
+        await self.accept(client)
         if do.closes_after == "reply":
             await client.close_channel()
             return
         await self.say_ready(client)
         if do.closes_after == "ready":
             await client.close_channel()
+
+    async def accept(self, client: Client) -> None:
+        """Answer a join with ok."""
+        client.ref = client.join_ref
+        echo = [{**binding, "id": number} for number, binding in enumerate(client.bindings, 1)]
+        accepted = {"status": "ok", "response": {"postgres_changes": echo}}
+        await client.send("phx_reply", accepted, client.ref)
 
     async def say_ready(self, client: Client) -> None:
         if client.is_private and Path.BROADCAST in self.behaviour.readies:

@@ -99,19 +99,23 @@ async def test_a_wakeup_is_heeded_and_a_pulse_is_not(server: PhoenixServer, even
         assert agent.heeded == (event == "wakeup")
 
 
-async def test_sweeps_follow_the_join_each_readiness_and_a_moment_later(
+async def test_a_sweep_follows_the_join_each_readiness_and_a_moment_later(
     server: PhoenixServer,
 ) -> None:
     """What was inserted unannounced before each of them is found without any poll."""
     server.behaviour.readies.clear()
-    async with listening(server) as agent:
-        await agent.until(lambda: agent.listener.state is State.JOINING)
-        await agent.until(lambda: server.joined)
+    server.behaviour.answers_joins = False
+    async with listening(server, timing=_with(sweep=1.0, join=10.0, ready=20.0)) as agent:
+        await agent.until(lambda: server.joins)
+        name = await agent.queue(announce=False)
+        await server.accept(server.clients[0])
+        assert await agent.is_claimed(name) is Cause.SWEEP
         for path in Path:
             name = await agent.queue(announce=False)
             server.behaviour.readies = {path}
-            await server.say_ready(server.joined[0])
+            await server.say_ready(server.clients[0])
             assert await agent.is_claimed(name) is Cause.SWEEP
+            await anyio.sleep(0.1)  # nothing of that sweep is left
             late = await agent.queue(announce=False)
             assert await agent.is_claimed(late) is Cause.SWEEP
 
@@ -154,12 +158,6 @@ async def _huge_frame(server: PhoenixServer) -> None:
         await client.send("broadcast", {"event": "x", "payload": {"x": "x" * 2**21}})
 
 
-async def _bindings_gone(server: PhoenixServer) -> None:
-    """The reader dies of a frame that the library takes for valid and cannot handle."""
-    for client in server.joined:
-        await client.send("presence_diff", {"joins": {"a": {"metas": [{}]}}, "leaves": {}})
-
-
 @pytest.mark.parametrize(
     "happens",
     [
@@ -170,7 +168,6 @@ async def _bindings_gone(server: PhoenixServer) -> None:
         _phx_error,
         _token_expired,
         _huge_frame,
-        _bindings_gone,
     ],
     ids=lambda f: f.__name__.strip("_"),
 )
@@ -206,6 +203,16 @@ async def test_malformed_frames_are_passed_over(server: PhoenixServer) -> None:
         await server.clients[0].send("broadcast", {"event": None})
         await agent.hears()
         assert agent.listener.sessions == 1
+
+
+async def test_a_reader_that_dies_is_noticed_at_once(server: PhoenixServer) -> None:
+    """Of a frame that the library takes for valid and cannot handle."""
+    async with listening(server, timing=_with(heartbeat=60.0)) as agent:
+        await agent.until_ready()
+        for client in server.joined:
+            await client.send("presence_diff", {"joins": {"a": {"metas": [{}]}}, "leaves": {}})
+        await _is_ready_again(agent, sessions=1)
+        assert agent.reasons[0].startswith("the reader ended")
 
 
 async def test_an_observer_that_raises_does_not_make_the_agent_deaf(server: PhoenixServer) -> None:

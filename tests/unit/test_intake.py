@@ -26,8 +26,9 @@ POLL_S = 5.0
 
 def provision(name: str) -> Provision:
     return Provision(
-        Lease(ProvisionId(name), 1, AgentId("a")), ClusterId("c"), Operation.PLAN, "s", "{}", None
-    )
+        Lease(ProvisionId(name), 1, AgentId("a")), ClusterId("c"), Operation.PLAN, "s", "{}", None,
+        queued_s=0.25,
+    )  # fmt: skip
 
 
 class Queue:
@@ -324,3 +325,11 @@ async def test_push_beats_the_other_causes_and_of_those_the_first_stands() -> No
             await anyio.sleep(1)
             assert [claim.cause for claim in queue.claimed] == [expected]
             tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_how_long_it_waited_is_told_unless_the_claim_was_repeated() -> None:
+    queue = Queue("p1", "p2")
+    queue.errors = [None, Unavailable("timed out")]
+    await queue.run_for(60)
+    assert [claim.queued_s for claim in queue.claimed] == [0.25, None]

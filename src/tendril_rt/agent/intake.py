@@ -90,6 +90,7 @@ class Intake:
         """Claim while there is something and room; return the seconds until the next poll."""
         while self._slots.has_free and not self.is_draining and not self.is_paused:
             # The same id again after a lost answer: the control plane repeats what it gave.
+            is_repeated = self._unanswered is not None
             claim_id = self._unanswered or ClaimId(str(uuid.uuid4()))
             self._unanswered = claim_id
             sent_at = anyio.current_time()
@@ -106,9 +107,9 @@ class Intake:
             self._slots.take()
             self._start(provision, sent_at)
             lease = provision.lease
-            self._on_claimed(
-                Claimed(lease.provision_id, lease.attempt, cause, sent_at, provision.queued_s)
-            )
+            # A repeated claim may answer what was taken when it was sent first: who knows when?
+            queued_s = None if is_repeated else provision.queued_s
+            self._on_claimed(Claimed(lease.provision_id, lease.attempt, cause, sent_at, queued_s))
         return self._poll_delay_s()
 
     def _poll_delay_s(self) -> float:
