@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import rfc8785
@@ -43,6 +44,8 @@ CLAIM_COLUMNS = (
     "stack_key",
     "configuration_hash",
     "config_snapshot::text",
+    "created_at",
+    "started_at",
 )
 
 _MAX_EXACT_INTEGER = 2**53 - 1  # RFC 8785 has no integers beyond it
@@ -175,6 +178,7 @@ def provision_of(rows: object, agent_id: AgentId) -> Provision | None:
             stack_key=_text(row["stack_key"]),
             snapshot_json=_text(row["config_snapshot"]),
             configuration_hash=row["configuration_hash"] and _text(row["configuration_hash"]),
+            queued_s=_seconds_between(row.get("created_at"), row.get("started_at")),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("fetch_next_provision", rows) from exc
@@ -230,6 +234,12 @@ def chunks_json(chunks: Sequence[Chunk]) -> list[dict[str, object]]:
         {"s": chunk.stream.value, "o": chunk.byte_offset, "t": str(chunk.text, "utf-8")}
         for chunk in chunks
     ]
+
+
+def _seconds_between(earlier: object, later: object) -> float | None:
+    if not isinstance(earlier, str) or not isinstance(later, str):
+        return None
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
 def _text(value: object) -> str:
