@@ -25,9 +25,12 @@ from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.agent.observed import ObservedControl
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
+from tendril_rt.aio.suspend import watch_suspends
+from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.control import signing, snapshot
 from tendril_rt.control.client import AgentInfo, control_plane
-from tendril_rt.control.realtime import Listener
+from tendril_rt.control.listener import Listener
+from tendril_rt.control.push import Cause, Claimed, PushEvent, log_event
 from tendril_rt.errors import Unavailable
 from tendril_rt.model import (
     AgentId,
@@ -42,6 +45,8 @@ from tendril_rt.model import (
 from tendril_rt.runner import terraform
 from tendril_rt.runner.environment import child_environment
 from tendril_rt.settings import RunnerSettings, Settings
+
+_NEWS_INTERVAL_S = 1.0  # between heartbeats that wakeups ask for
 
 _log = logging.getLogger(__name__)
 
@@ -158,11 +163,21 @@ class _Service:
                 (settings.runner.workspace_dir, settings.agent.state_dir),
                 settings.runner.disk_floor_bytes,
             ).has_room,
+            on_claimed=self._note_claim,
         )
         self._keeper = LeaseKeeper(
             self._beat,
             interval_s=settings.agent.heartbeat_interval_s,
             on_drain=self._intake.pause,
+        )
+        self._news = Wakeup()
+        self._listener = Listener(
+            settings.control,
+            fetch_token=control.realtime_token,
+            wake=self._intake.wake,
+            heed=self._news.set,
+            probe=self._keeper.beat_soon,
+            on_event=self._note_push,
         )
 
     async def run(self, task_status: TaskStatus[AgentId], *, once: bool) -> None:
@@ -175,8 +190,10 @@ class _Service:
             async with anyio.create_task_group() as attempts:
                 self._attempts = attempts
                 background.start_soon(self._watch_shutdown)
+                background.start_soon(watch_suspends, self._resume)
                 if self._settings.control.realtime:
-                    background.start_soon(self._listen)
+                    background.start_soon(self._listener.run)
+                    background.start_soon(self._heed_news)
                 await self._intake.run()
                 _log.info("draining: %d running", self._slots.used)
             background.cancel_scope.cancel()
@@ -208,9 +225,13 @@ class _Service:
         return False
 
     async def _beat(self, leases: Mapping[Lease, Phase]) -> HeartbeatAnswer:
-        return await self._control.heartbeat(
+        sent_at = anyio.current_time()
+        self._listener.beat_sent(sent_at)
+        answer = await self._control.heartbeat(
             self._info, leases, is_draining=self._shutdown.drain.is_set()
         )
+        self._listener.beat_answered(sent_at)
+        return answer
 
     async def _claim(self, claim_id: ClaimId) -> Provision | None:
         return await self._control.claim(self._info.agent_id, claim_id)
@@ -221,12 +242,29 @@ class _Service:
         if self._once:
             self._intake.drain()
 
-    async def _listen(self) -> None:
-        await Listener(
-            self._settings.control,
-            fetch_token=self._control.realtime_token,
-            wake=self._intake.wakeup.set,
-        ).run()
+    def _note_claim(self, claim: Claimed) -> None:
+        self._listener.claimed(claim)
+
+    def _note_push(self, event: PushEvent) -> None:
+        log_event(event)
+        self._observe(event)
+
+    async def _heed_news(self) -> None:
+        """Let a wakeup bring a heartbeat, whose answer says what was cancelled; not too often.
+
+        No loop: a heartbeat comes back as a pulse, and only wakeups are heeded.
+        """
+        while True:
+            await self._news.wait()
+            if self._running:
+                self._keeper.beat_soon()
+                await anyio.sleep(_NEWS_INTERVAL_S)
+
+    def _resume(self, slept_s: float) -> None:
+        _log.warning("the machine slept for %.0f s", slept_s)
+        self._intake.wake(Cause.SWEEP)
+        self._keeper.beat_soon()
+        self._listener.restart(f"the machine slept for {slept_s:.0f} s")
 
     async def _attempt(self, provision: Provision, claimed_at: float) -> None:
         lease = provision.lease
@@ -264,7 +302,7 @@ class _Service:
         finally:
             self._observe(AttemptEnded(lease, outcome.status if outcome else None))
             self._slots.give_back()
-            self._intake.wakeup.set()
+            self._intake.wake(Cause.SLOT)
 
     async def _watch_shutdown(self) -> None:
         await self._shutdown.drain.wait()
