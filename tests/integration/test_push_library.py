@@ -65,7 +65,8 @@ async def test_the_names_beyond_the_librarys_promise_are_what_we_take_them_for(
         assert channel.join_push.timeout_task is None, version
         assert callable(AsyncRealtimeChannel._handle_message), version
     finally:
-        await client.close()
+        with anyio.move_on_after(5, shield=True):
+            await client.close()
 
 
 async def test_replies_to_our_heartbeats_are_seen(server: PhoenixServer) -> None:

@@ -60,6 +60,12 @@ def come_back(*, joins_per_s: float, down_s: float = 0.0) -> list[tuple[float, b
     return tries
 
 
+def test_a_rate_limit_asks_for_patience_even_after_a_long_session() -> None:
+    agent = patience(random.Random(7))
+    for ready_s in (0.0, 3600.0):
+        assert agent.next_s(ready_s=ready_s, is_rate_limit=True) >= DEFAULT.rate_limit
+
+
 def busiest_second(times: list[float]) -> int:
     """Return the most that fall into any one second."""
     ordered = sorted(times)

@@ -226,8 +226,9 @@ class Patience:
         """Return the seconds to wait after a session that was READY for *ready_s* seconds."""
         if ready_s >= self._stable_s:
             self._backoff.reset()
-            return self._uniform(0.0, self._spread_s)
-        delay_s = self._backoff.next_s()
+            delay_s = self._uniform(0.0, self._spread_s)
+        else:
+            delay_s = self._backoff.next_s()
         if is_rate_limit:
             delay_s += self._uniform(self._rate_limit_s, 2 * self._rate_limit_s)
         return delay_s

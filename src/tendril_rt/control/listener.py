@@ -137,6 +137,11 @@ class Listener:
         """The paths that the server says it delivers on."""
         return frozenset(path for path, judge in self._judges.items() if judge.is_ready)
 
+    @property
+    def deaf(self) -> frozenset[Path]:
+        """The paths that did not bring what they must, and nothing since."""
+        return frozenset(path for path, judge in self._judges.items() if judge.is_deaf)
+
     # --- what the agent tells -------------------------------------------------------------------
 
     def beat_sent(self, at: float) -> None:
@@ -185,7 +190,8 @@ class Listener:
             except ControlPlaneError as exc:
                 await self._back_off(f"no token to listen with: {exc}")
             except Exception as exc:  # noqa: BLE001 - the library's failures are not ours to list
-                await self._back_off(f"{type(exc).__name__}: {exc}")
+                _log.debug("realtime: a session ended in an error", exc_info=exc)
+                await self._back_off(_told(exc))
 
     async def _run_session(self, token: RealtimeToken) -> None:
         """Run one session to its end; return where a fresh one may follow at once.
@@ -195,6 +201,7 @@ class Listener:
         t = self._timing
         paths = self._offer.paths(anyio.current_time())
         self.sessions += 1
+        self._ready_since = math.inf
         self._enter(State.CONNECTING)
         try:
             async with realtime.opened(
@@ -389,3 +396,9 @@ class Listener:
             self._on_event(event)
         except Exception:  # noqa: BLE001 - whoever looks on must not make the agent deaf
             _log.exception("realtime: observing %s", event)
+
+
+def _told(exc: Exception) -> str:
+    while isinstance(exc, ExceptionGroup):
+        exc = exc.exceptions[0]
+    return f"{type(exc).__name__}: {exc}"

@@ -171,7 +171,8 @@ class Session:
         finally:
             if socket is not None:
                 socket.transport.abort()  # does nothing where the close was answered
-            await _ended([task for task in tasks if task is not None])
+            with anyio.move_on_after(_CLOSE_S, shield=True):
+                await _ended([task for task in tasks if task is not None])
 
     # The library calls what follows, in its reader, which must outlive it: nothing here may raise.
 
@@ -262,7 +263,7 @@ async def opened(
     try:
         yield session
     finally:
-        with anyio.CancelScope(shield=True):  # both waits within have deadlines of their own
+        with anyio.move_on_after(3 * _CLOSE_S, shield=True):
             await session.end()
 
 
@@ -270,7 +271,7 @@ async def _ended(tasks: "list[asyncio.Task[None]]") -> None:
     """Cancel *tasks*, wait, and look at their errors, lest asyncio complains of them."""
     for task in tasks:
         task.cancel()
-    done, _ = await asyncio.wait(tasks, timeout=_CLOSE_S) if tasks else (set(), None)
+    done, _ = await asyncio.wait(tasks) if tasks else (set(), None)
     for task in done:
         if not task.cancelled() and (exc := task.exception()):
             _log.debug("realtime: %r ended with %r", task.get_coro(), exc)
