@@ -133,7 +133,7 @@ class PushAgent:
             lease = Lease(ProvisionId(name), 1, AgentId("a"))
             queued_s = time.monotonic() - at
             self._given[claim_id] = Provision(
-                lease, CLUSTER_ID, Operation.PLAN, "s", "{}", None, queued_s
+                lease, CLUSTER_ID, Operation.PLAN, "s", "{}", None, queued_s=queued_s
             )
         await anyio.lowlevel.checkpoint()
         return self._given.get(claim_id)
