@@ -283,3 +283,9 @@ class Wire:
                     await sink.send(data)
         if not self.is_silent:  # nor does the end of one side reach the other
             scope.cancel()
+
+    async def cut(self) -> None:
+        """Drop every connection at once, without a word."""
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            await anyio.aclose_forcefully(stream)
