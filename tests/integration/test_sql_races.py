@@ -1,6 +1,7 @@
 """What one session cannot show: claims, deliveries, rotations and reports that race each other."""
 
 import random
+import threading
 import time
 import uuid
 from collections import Counter
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.integration
 pytest_plugins = ["tests.integration.sql_fixtures"]
 
 _T = TypeVar("_T")
+_CLAIMERS = 12
 
 
 def _together(url: str, count: int, work: Callable[[Caller], _T]) -> list[_T]:
@@ -70,16 +72,116 @@ def test_concurrent_claimers_share_a_queue(url: str, admin: Connection) -> None:
     assert sum(_together(url, 8, work)) == 40
     history = _history(admin)
     begun = [entry["provision_id"] for entry in history if entry["began"]]
-    in_order = admin.execute(b"select id, status, attempt from public.provisions order by seq")
-    provisions = in_order.fetchall()
-    assert begun == [provision["id"] for provision in provisions]
+    rows = admin.execute(
+        b"select id, status, attempt, stack_key from public.provisions order by seq"
+    )
+    provisions = rows.fetchall()
+    assert sorted(begun) == sorted(row["id"] for row in provisions)
     assert {(row["status"], row["attempt"]) for row in provisions} == {("SUCCESS", 1)}
     assert 1 < _most_at_once(history, "cluster_id") <= 3
+    # Those of one stack begin in order; of different stacks, claims at the same moment may not.
+    for stack in {row["stack_key"] for row in provisions}:
+        in_order = [row["id"] for row in provisions if row["stack_key"] == stack]
+        assert [one for one in begun if one in in_order] == in_order
+
+
+def test_the_limit_is_exact_for_many_claimers(url: str, admin: Connection) -> None:
+    """They all want slots at once, and each time as many get one as there are."""
+    load(admin, "lease_history.sql")
+    admin.execute(b"update public.clusters set max_concurrency = 5")
+    submit(admin, 60)
+    for _ in range(10):
+        answers = _together(url, _CLAIMERS, lambda agent: agent.claim())
+        assert sum(answer is not None for answer in answers) == 5
+        slots = admin.execute(b"select slot from public.provision_leases order by slot").fetchall()
+        assert [row["slot"] for row in slots] == [1, 2, 3, 4, 5]
+        admin.execute(b"delete from public.provision_leases")
+    assert _most_at_once(_history(admin), "cluster_id") == 5
+
+
+def test_a_lowered_limit_holds_at_once(url: str, admin: Connection) -> None:
+    """From the answer to the owner on, nothing begins while as many run as the new limit allows."""
+    load(admin, "lease_history.sql")
+    over = threading.Event()
+    low: list[range] = []  # the parts of the history that were written under the low limit
+
+    def work(agent: Caller) -> None:
+        running: list[DictRow] = []
+        while not over.is_set():
+            if (provision := agent.claim()) is not None:
+                running.append(provision)
+            if running and (provision is None or len(running) > 1):
+                agent.report(running.pop(0), "SUCCESS")
+
+    def own(owner: Caller) -> None:
+        try:
+            for _ in range(15):
+                _set_limit(owner.connection, 2)
+                begins_at = _written(admin) + 1
+                low.append(range(begins_at, _keep_busy_until(admin, begins_at + 6)))
+                _set_limit(owner.connection, 8)
+                _keep_busy_until(admin, _written(admin) + 6)
+        finally:
+            over.set()
+
+    _at_once(url, *[work] * _CLAIMERS, own)
+    live = begun = 0
+    for entry in _history(admin):
+        if entry["began"] and any(entry["id"] in part for part in low):
+            begun += 1
+            assert live < 2, f"{live} ran when entry {entry['id']} began"
+        live += 1 if entry["began"] else -1
+        assert live <= 8
+    assert begun > 0
+
+
+def _set_limit(connection: Connection, limit: int) -> None:
+    with connection.transaction():
+        connection.execute(b"select tests.as_owner(tests.alice()::text)")
+        connection.execute(b"select public.set_cluster_options(%s::uuid, %s)", (CLUSTER, limit))
+
+
+def _written(admin: Connection) -> int:
+    row = admin.execute(b"select coalesce(max(id), 0) as id from tests.lease_history").fetchone()
+    assert row is not None
+    return int(row["id"])
+
+
+def _keep_busy_until(admin: Connection, entry: int) -> int:
+    """Submit until the history has got so far; return how far."""
+    while (written := _written(admin)) < entry:
+        admin.execute(b"select tests.submit()")
+    return written
+
+
+def test_what_is_taken_up_meanwhile_comes_on_top_of_the_limit(url: str, admin: Connection) -> None:
+    """Claims alone never exceed it; and none is made while the attempt on top is one too many."""
+    admin.execute(b"update public.clusters set max_concurrency = 3")
+    for _ in range(10):
+        admin.execute(b"select tests.lost_in_apply()")
+        submit(admin, 20)
+        _at_once(url, *[_claim] * (_CLAIMERS // 2), _return, *[_claim] * (_CLAIMERS // 2))
+        rows = admin.execute(
+            b"select provision_id, slot, agent_id = tests.agent() as taken_up"
+            b" from public.provision_leases order by slot"
+        ).fetchall()
+        assert sum(row["taken_up"] for row in rows) == 1
+        claimed = [row for row in rows if not row["taken_up"]]
+        assert {row["slot"] for row in claimed} <= {1, 2, 3}
+        assert len(rows) in (3, 4)
+        for left in range(len(rows) - 1, 1, -1):
+            admin.execute(
+                b"delete from public.provision_leases where provision_id = %s",
+                (claimed.pop()["provision_id"],),
+            )
+            assert (Caller(admin).claim() is None) == (left >= 3)
+        admin.execute(b"delete from public.provision_leases")
+        admin.execute(b"delete from public.provisions")
 
 
 def test_a_claim_sent_twice_at_once_takes_one_provision(url: str, admin: Connection) -> None:
-    submit(admin, 20)
     for _ in range(10):
+        submit(admin, 1)  # while one sending takes it, the others find nothing
         claim_id, agent_id = str(uuid.uuid4()), str(uuid.uuid4())
 
         def work(caller: Caller, claim_id: str = claim_id, agent_id: str = agent_id) -> object:
