@@ -1,12 +1,13 @@
 -- Claims of one cluster side by side. max_concurrency is a number of slots, and each claim takes one of
 -- its own: the unique index on them is what keeps the limit, so claimers need not take turns while
--- their commits are on the way to the disk.
+-- their commits are on the way to the disk. They still do in small clusters, where turns cost nothing
+-- (the few slots are a far lower bound on claims per second) and keep the order of submission exact.
 
 alter table public.provision_leases add column slot int;
 comment on column public.provision_leases.slot is
   'Which of the cluster''s slots, 1 to max_concurrency, the claim took. Beyond the limit: a greater '
   'one, after the limit was lowered, or null: taken up again (take_up_lease), or claimed before slots '
-  'had numbers. While there is such a lease, claims count instead (slot_by_count).';
+  'had numbers. While there is such a lease, claims take turns (slot_in_turn).';
 create unique index provision_leases_slot on public.provision_leases (cluster_id, slot);
 drop index public.provision_leases_cluster;  -- the one above begins with the same column
 
@@ -22,7 +23,7 @@ create function tendril_private.turn_key(p_cluster_id uuid) returns bigint
 language sql immutable parallel safe
 return hashtextextended('tendril turn ' || p_cluster_id::text, 0);
 comment on function tendril_private.turn_key(uuid) is
-  'Advisory lock of a cluster: whose turn it is to count (slot_by_count).';
+  'Advisory lock of a cluster: whose turn it is to claim (slot_in_turn).';
 
 create function tendril_private.claim_key(p_claim_id uuid) returns bigint
 language sql immutable parallel safe
@@ -53,30 +54,49 @@ comment on trigger wait_for_claims on public.clusters is
   'A lowered limit holds from the moment that it is to be seen: no claim is on its way under the old '
   'one.';
 
-create function tendril_private.slot_by_count(p_cluster_id uuid) returns int
+create function tendril_private.side_by_side_from() returns int
+language sql immutable parallel safe
+return 32;
+comment on function tendril_private.side_by_side_from() is
+  'The least max_concurrency with which claims go side by side.';
+
+create function tendril_private.slot_in_turn(p_cluster_id uuid) returns int
 language plpgsql volatile set search_path = '' as $$
 begin
-  perform from public.provision_leases l join public.clusters c on c.id = l.cluster_id
-    where l.cluster_id = p_cluster_id and (l.slot is null or l.slot > c.max_concurrency) limit 1;
+  -- The poll that finds nothing ends here, without a lock. ORDER BY (not EXISTS) makes the second test
+  -- read one index entry.
+  perform from public.clusters c where c.id = p_cluster_id and not c.drain
+    and c.max_concurrency > (
+      select count(*) from public.provision_leases l where l.cluster_id = c.id)
+    and (c.max_concurrency < tendril_private.side_by_side_from() or exists (
+      select from public.provision_leases l
+      where l.cluster_id = c.id and (l.slot is null or l.slot > c.max_concurrency)));
+  if not found then
+    return null;
+  end if;
+  perform from public.provisions p
+    where p.cluster_id = p_cluster_id and p.status = 'QUEUED' order by p.seq limit 1;
   if not found then
     return null;
   end if;
   -- One claimer at a time, until its commit. The statement below is a later one, so that it sees what
-  -- the claimer before us committed.
+  -- the claimer before us committed: lock and count in one statement would count an old snapshot.
   perform pg_advisory_xact_lock(tendril_private.turn_key(p_cluster_id));
-  return (select min(room.slot)
-    from public.clusters c cross join lateral generate_series(1, c.max_concurrency) room (slot)
-    where c.id = p_cluster_id and not c.drain
+  return (select room.slot
+    from public.clusters c cross join lateral (
+      select generate_series(1, c.max_concurrency) as slot) room
+    where c.id = p_cluster_id
       and c.max_concurrency > (
-        select count(*) from public.provision_leases l where l.cluster_id = p_cluster_id)
+        select count(*) from public.provision_leases l where l.cluster_id = c.id)
       and not exists (
         select from public.provision_leases l
-        where l.cluster_id = p_cluster_id and l.slot = room.slot offset 0));
+        where l.cluster_id = p_cluster_id and l.slot = room.slot offset 0)
+    limit 1);
 end $$;
-comment on function tendril_private.slot_by_count(uuid) is
-  'A free slot of a cluster that has leases beyond its limit, if they and all others together are '
-  'fewer than the limit. Who gets one must end the transaction before the next is told. Null: none, '
-  'or there is nothing beyond the limit.';
+comment on function tendril_private.slot_in_turn(uuid) is
+  'A free slot of a cluster that is small, or has leases beyond its limit: by counting, one claimer '
+  'after the other, each until the end of its transaction. Null: there is none, or nothing is queued, '
+  'or the cluster''s claims go side by side.';
 
 create or replace function public.fetch_next_provision(
   p_cluster_id uuid,
@@ -113,6 +133,7 @@ begin
     from public.clusters c cross join lateral (
       select 1 + (v_first + generate_series(1, c.max_concurrency)) % c.max_concurrency as slot) room
     where c.id = p_cluster_id and not c.drain
+      and c.max_concurrency >= tendril_private.side_by_side_from()
       and coalesce(c.max_concurrency >= (
         select coalesce(l.slot, c.max_concurrency + 1) from public.provision_leases l
         where l.cluster_id = p_cluster_id order by l.slot desc limit 1), true)
@@ -121,7 +142,7 @@ begin
         where l.cluster_id = p_cluster_id and l.slot = room.slot offset 0)
     limit 1;
     if not found then
-      v_slot := tendril_private.slot_by_count(p_cluster_id);
+      v_slot := tendril_private.slot_in_turn(p_cluster_id);
     end if;
 
     -- OFFSET 0 keeps the two checks probes of an index, one per candidate: as joins they might read
@@ -205,16 +226,17 @@ begin
 end $$;
 comment on function public.fetch_next_provision(uuid, text, uuid, uuid) is
   'For agents: claim the next provision of the cluster, in order of submission; at most '
-  'max_concurrency at once and one per stack. Claims at the same moment may overtake each other, but '
-  'never within a stack. Answers its row, PROCESSING under a fresh lease, or none. Repeat with the same '
-  'p_claim_id when the answer was lost.';
+  'max_concurrency at once and one per stack. Where max_concurrency is 32 or more, claims at the same '
+  'moment may overtake each other, but never within a stack. Answers its row, PROCESSING under a fresh '
+  'lease, or none. Repeat with the same p_claim_id when the answer was lost.';
 
 revoke all on function tendril_private.gate_key(uuid),
   tendril_private.turn_key(uuid),
   tendril_private.claim_key(uuid),
   tendril_private.provision_key(uuid),
   tendril_private.wait_for_claims(),
-  tendril_private.slot_by_count(uuid),
+  tendril_private.side_by_side_from(),
+  tendril_private.slot_in_turn(uuid),
   public.fetch_next_provision(uuid, text, uuid, uuid)
   from public, anon, authenticated, service_role;
 grant execute on function public.fetch_next_provision(uuid, text, uuid, uuid) to anon;
