@@ -5,7 +5,7 @@ Pure: no I/O, no clock, no import of a library. The database enforces the same m
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
@@ -114,12 +114,16 @@ class Snapshot:
     """A validated ``config_snapshot`` (the submitter's desired state, frozen).
 
     :ivar terraform_vars_json: the variables as exact JSON text, an object
+    :ivar timeouts: of ``init_s``, ``plan_s``, ``apply_s`` and ``provision_s`` those that it sets
+    :ivar cost_estimate: estimate the cost before the apply
     """
 
     template: TemplateSource
     terraform_vars_json: str
     backend_config: Mapping[str, str]
     sensitive: frozenset[str]
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    cost_estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ def default_text(item: dataclasses.Field[object]) -> str | None:
     """Return the default as one would write it in the environment; None if there is none."""
     if item.default is dataclasses.MISSING:
         return None
+    if item.default is None:
+        return ""
     if isinstance(item.default, bool):
         return str(item.default).lower()
     if isinstance(item.default, float):

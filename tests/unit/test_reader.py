@@ -72,7 +72,8 @@ def text_of(spool: Spool, stream: StreamType) -> bytes:
 
 
 async def drain(reader: Reader, played: Child) -> bytes:
-    return await reader.drain(played.read[OUT], played.read[ERR])
+    await reader.drain(played.read[OUT], played.read[ERR], anyio.Event())
+    return reader.stderr_tail
 
 
 @in_virtual_time

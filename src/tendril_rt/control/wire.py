@@ -13,7 +13,15 @@ from typing import Any
 
 import rfc8785
 import simplejson
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictStr,
+    ValidationError,
+    field_validator,
+)
 
 from tendril_rt.errors import SnapshotError, Unavailable
 from tendril_rt.model import (
@@ -55,12 +63,27 @@ class _Template(BaseModel):
     path: StrictStr | None = None
 
 
+class _Timeouts(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    init_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    plan_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    apply_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    provision_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    def given(self) -> dict[str, float]:
+        """Return those that are set."""
+        names = ("init_s", "plan_s", "apply_s", "provision_s")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
 class _Snapshot(BaseModel):
     model_config = ConfigDict(extra="allow")
     template_source: _Template
     terraform_vars: dict[str, Any] | None = None
     sensitive: list[StrictStr] = []
     backend_config: dict[str, StrictStr | bool | int] | None = None
+    timeouts: _Timeouts | None = None
+    cost_estimate: StrictBool | None = None
 
     @field_validator("terraform_vars")
     @classmethod
@@ -101,6 +124,8 @@ def parse_snapshot(text: str) -> Snapshot:
         ),
         backend_config=backend,
         sensitive=frozenset(parsed.sensitive),
+        timeouts=parsed.timeouts.given() if parsed.timeouts else {},
+        cost_estimate=parsed.cost_estimate or False,
     )
 
 

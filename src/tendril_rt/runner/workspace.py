@@ -18,6 +18,8 @@ import anyio.to_thread
 
 from tendril_rt.errors import WorkspaceError
 from tendril_rt.model import ProvisionId
+from tendril_rt.runner.attended import end_leftover
+from tendril_rt.runner.steps import STOP_POLICIES
 
 _REMOVE_S = 60.0
 
@@ -28,31 +30,52 @@ class Workspace:
 
     :ivar root: the private directory
     :ivar templates: where the template's repository is checked out
+    :ivar run_root: where each launched process has its folder
     """
 
     root: Path
     templates: Path
+    run_root: Path
 
 
 @asynccontextmanager
-async def workspace(base: Path, provision_id: ProvisionId) -> AsyncIterator[Workspace]:
+async def workspace(
+    base: Path, provision_id: ProvisionId, *, keep: bool = False
+) -> AsyncIterator[Workspace]:
     """Make the directory of *provision_id* and remove it when the block ends.
 
-    What an earlier attempt left there is removed first.
+    What an earlier attempt left there is removed first, after what still runs there was stopped by
+    the policy of its step.
 
+    :param keep: go on with what is there instead
     :raises WorkspaceError: another agent on this host still works in it, or the disk refuses
     """
-    lock = await anyio.to_thread.run_sync(_prepare, base, provision_id)
+    lock = await anyio.to_thread.run_sync(_open, base, provision_id)
     root = base / provision_id
+    space = Workspace(root, root / "templates", root / "run")
     try:
-        yield Workspace(root, root / "templates")
+        if not keep:
+            await _end_leftovers(space.run_root)
+            await anyio.to_thread.run_sync(_renew, root)
+        yield space
     finally:
         with anyio.move_on_after(_REMOVE_S, shield=True):
             await anyio.to_thread.run_sync(_remove, base, provision_id, lock)
 
 
-def _prepare(base: Path, provision_id: ProvisionId) -> int:
-    root = base / provision_id
+async def _end_leftovers(run_root: Path) -> None:
+    """Never two Terraforms for one provision: one may have outlived its agent."""
+    for run_dir in _folders(run_root):
+        step = run_dir.name.partition("-")[0]
+        await end_leftover(run_dir, STOP_POLICIES.get(step, STOP_POLICIES["apply"]))
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(parent.glob("*"))
+
+
+def _open(base: Path, provision_id: ProvisionId) -> int:
+    """Return the lock of the directory, which may be there or not."""
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         if base.stat().st_uid not in (0, os.geteuid()):
@@ -60,25 +83,30 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
                 f"{base} belongs to another user, who could change what runs there: name another "
                 "folder in TENDRIL_WORKSPACE_DIR"
             )
-        lock = _locked(_lock_file(base, provision_id))
-        try:
-            if root.exists():
-                shutil.rmtree(root)
-            root.mkdir(mode=0o700)
-        except BaseException:
-            os.close(lock)
-            raise
+        return _locked(_lock_file(base, provision_id))
     except BlockingIOError as exc:
         raise WorkspaceError(
-            f"{root} is in use by another agent on this host: give each agent its own "
-            "TENDRIL_WORKSPACE_DIR"
+            f"{base / provision_id} is in use by another agent on this host: give each agent its "
+            "own TENDRIL_WORKSPACE_DIR"
         ) from exc
     except OSError as exc:
-        raise WorkspaceError(
-            f"cannot make the workspace {root}: {exc.strerror or exc}. Check the permissions and "
-            "the free space of TENDRIL_WORKSPACE_DIR"
-        ) from exc
-    return lock
+        raise _refused(base / provision_id, exc) from exc
+
+
+def _renew(root: Path) -> None:
+    try:
+        if root.exists():
+            shutil.rmtree(root)
+        root.mkdir(mode=0o700)
+    except OSError as exc:
+        raise _refused(root, exc) from exc
+
+
+def _refused(root: Path, exc: OSError) -> WorkspaceError:
+    return WorkspaceError(
+        f"cannot make the workspace {root}: {exc.strerror or exc}. Check the permissions and "
+        "the free space of TENDRIL_WORKSPACE_DIR"
+    )
 
 
 def _locked(path: Path) -> int:
