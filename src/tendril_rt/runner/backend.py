@@ -63,7 +63,7 @@ def read_default_backend(file: Path | None) -> str | None:
     if STACK_MARK not in text:
         raise ConfigError(
             f"TENDRIL_DEFAULT_BACKEND_FILE: {file} lacks {STACK_MARK}, so that all stacks would "
-            f'share one state: put it into the path, for example key = "tendril/{STACK_MARK}.tfstate"'
+            f'share one state: put it into the path, such as key = "tendril/{STACK_MARK}.tfstate"'
         )
     return text
 
