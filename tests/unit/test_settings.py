@@ -102,6 +102,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_REQUIRE_CONFIGURATION_HASH="YES",
         TENDRIL_PASS_ENV="GITHUB_TOKEN, DD_*,,",
         TENDRIL_GIT_TIMEOUT_S="60",
+        TENDRIL_INIT_TIMEOUT_S="61",
+        TENDRIL_PLAN_TIMEOUT_S="62",
+        TENDRIL_APPLY_TIMEOUT_S="63",
+        TENDRIL_PROVISION_TIMEOUT_S="64",
+        TENDRIL_PLUGIN_CACHE_DIR="/cache",
+        TENDRIL_PLUGIN_MIRROR_DIR="/mirror",
+        TENDRIL_DEFAULT_BACKEND_FILE="/backend.tf",
+        TENDRIL_COST_ESTIMATE="yes",
     )
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
@@ -110,7 +118,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
     )
     assert dataclasses.astuple(settings.runner) == (
         *(Path("/work-space"), "/opt/tofu", True, True),
-        *(("GITHUB_TOKEN", "DD_*"), 60.0),
+        *(("GITHUB_TOKEN", "DD_*"), 60.0, 61.0, 62.0, 63.0, 64.0),
+        *(Path("/cache"), Path("/mirror"), Path("/backend.tf"), True),
     )
 
 
