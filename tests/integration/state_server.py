@@ -1,10 +1,10 @@
 """A remote place for state: what Terraform's ``http`` backend speaks, with faults on demand."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 import orjson
 
@@ -14,6 +14,7 @@ class StateServer:
     """One state with its lock.
 
     :ivar refuse_writes: how many more writes are answered 500
+    :ivar open_for_writes: while it is not set, writes wait
     :ivar writes: how many were taken
     :ivar lock: what its holder said of itself, None while nobody holds it
     """
@@ -24,6 +25,7 @@ class StateServer:
     refuse_writes: int = 0
     writes: int = 0
     refused: list[bytes] = field(default_factory=list)
+    open_for_writes: Event = field(default_factory=Event)
 
     @property
     def lock_id(self) -> str:
@@ -54,6 +56,7 @@ terraform {{
         if method == "GET":
             return (200, self.state) if self.state else (404, b"")
         if method == "POST":
+            self.open_for_writes.wait()
             if self.refuse_writes:
                 self.refuse_writes -= 1
                 self.refused.append(body)
@@ -72,6 +75,7 @@ terraform {{
 def state_server() -> Iterator[StateServer]:
     """Serve on a free port of this machine until the block ends."""
     store = StateServer()
+    store.open_for_writes.set()
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -80,11 +84,12 @@ def state_server() -> Iterator[StateServer]:
             self.send_response(code)
             self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(said)
+            with suppress(BrokenPipeError, ConnectionResetError):  # nobody waited for it
+                self.wfile.write(said)
 
         do_GET = do_POST = do_LOCK = do_UNLOCK = _answer
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -94,6 +99,7 @@ def state_server() -> Iterator[StateServer]:
     try:
         yield store
     finally:
+        store.open_for_writes.set()
         server.shutdown()
         thread.join()
         server.server_close()

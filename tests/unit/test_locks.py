@@ -31,12 +31,16 @@ USE = LockUse(
     began_at=CREATED - 10,
     ended_at=CREATED + 10,
 )
+#: The command that met the lock.
+NOW = replace(USE, provision_id="p2", began_at=CREATED + 100, ended_at=None)
 
 
 def advise(
     *history: LockUse, block: str | None = BLOCK, was_killed: bool = False, backend: str = "s3"
 ) -> LockAdvice | None:
-    return locks.advise(block, history, was_killed=was_killed, program="terraform", backend=backend)
+    return locks.advise(
+        block, NOW, history, was_killed=was_killed, program="terraform", backend=backend
+    )
 
 
 def test_the_block_is_read() -> None:
@@ -130,6 +134,51 @@ def test_a_lock_on_a_local_file_is_held_by_somebody_alive() -> None:
     )
 
 
+_HTTP = f"Error message: HTTP remote state already locked: ID=abc-1\nLock Info:\n{BLOCK}"
+_PG = f"Error message: Already locked for workspace\nLock Info:\n{BLOCK}"
+
+
+@pytest.mark.parametrize(
+    ("said", "lock_id", "reason"),
+    [(_HTTP, "abc-1", "does not say who holds it"), (_PG, None, "nor its ID")],
+)
+def test_a_backend_that_shows_the_failed_request_itself_proves_nothing(
+    said: str, lock_id: str | None, reason: str
+) -> None:
+    failed = replace(NOW, began_at=CREATED - 1)
+    killed = replace(USE, began_at=CREATED - 50, ended_at=CREATED - 40, was_killed=True)
+
+    advice = locks.advise(
+        said, failed, [killed], was_killed=False, program="terraform", backend="http"
+    )
+
+    assert advice is not None
+    assert (advice.state, advice.id) == (LockState.UNKNOWN, lock_id)
+    assert advice.command == f"terraform force-unlock -force {lock_id or '<ID>'}"
+    assert reason in advice.reason
+    assert "attempt 1 of provision p1 was killed and may have left it" in advice.reason
+
+
+def test_such_a_backend_and_a_living_attempt_are_held(tmp_path: Path) -> None:
+    failed = replace(NOW, began_at=CREATED - 1)
+    with subprocess.Popen(["sleep", "60"], env={COOKIE: str(tmp_path)}) as alive:
+        try:
+            advice = locks.advise(
+                _HTTP,
+                failed,
+                [replace(USE, run_dir=str(tmp_path))],
+                was_killed=False,
+                program="tofu",
+                backend="http",
+            )
+        finally:
+            alive.kill()
+
+    assert advice is not None
+    assert advice.state is LockState.HELD_BY_LIVE_ATTEMPT
+    assert advice.command == "tofu force-unlock -force abc-1"
+
+
 def test_after_a_kill_the_advice_says_how_to_get_the_id() -> None:
     advice = advise(block=None, was_killed=True)
 
@@ -154,14 +203,15 @@ def test_a_run_that_ended_by_itself_needs_no_advice() -> None:
 
 def test_the_history_keeps_what_ran_and_when_it_ended(tmp_path: Path) -> None:
     history = LockHistory(tmp_path / "history.json")
-    with history.during(replace(USE, ended_at=None)) as before:
-        assert before == []
+    with history.during(replace(USE, ended_at=None)) as noted:
+        assert noted.before == []
         assert [use.ended_at for use in history.read()] == [None]
     other = replace(USE, attempt=2, ended_at=None)
-    with history.during(other) as before:
-        assert [use.attempt for use in before] == [1]
+    with history.during(other) as noted:
+        assert [use.attempt for use in noted.before] == [1]
+        noted.was_killed = True
 
-    assert [use.attempt for use in history.read()] == [1, 2]
+    assert [(use.attempt, use.was_killed) for use in history.read()] == [(1, False), (2, True)]
     assert all(use.ended_at is not None for use in history.read())
     assert (tmp_path / "history.json").stat().st_mode & 0o777 == 0o600
 

@@ -7,7 +7,7 @@ elsewhere.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -26,8 +26,8 @@ from tendril_rt.runner.attended import StopPolicy
 from tendril_rt.runner.backend import StackDir, configured_type
 from tendril_rt.runner.environment import child_environment
 from tendril_rt.runner.git import Git, without_credentials
-from tendril_rt.runner.launched import machine
-from tendril_rt.runner.locks import LockHistory, LockUse
+from tendril_rt.runner.launched import RunFolder, machine
+from tendril_rt.runner.locks import LockHistory, LockUse, Noted
 from tendril_rt.runner.rescue import rescue_state
 from tendril_rt.runner.steps import StepResult, TimeLimits
 from tendril_rt.runner.summary import Summary
@@ -200,11 +200,11 @@ class Run:
             record.save(self._kit.record_dir)
             self._summary.begin()
             history = LockHistory(terraform.stack.lock_history)
-            with history.during(self._lock_use(terraform, name)) as others:
+            with history.during(self._lock_use(terraform, name)) as noted:
                 try:
                     result = await step(policy)
                 except (TerraformError, ProcessLost) as exc:
-                    self._note_failure(terraform, name, exc, others)
+                    self._note_failure(terraform, name, exc, noted)
                     raise
             self._note_success(result)
 
@@ -220,17 +220,19 @@ class Run:
         terraform: Terraform,
         name: str,
         exc: TerraformError | ProcessLost,
-        others: Sequence[LockUse],
+        noted: Noted,
     ) -> None:
-        was_killed = True
+        noted.was_killed = True
         if isinstance(exc, TerraformError):
             self._spool.system(f"terraform {name}: exit {exc.exit_code}")
             self._record.steps.append(StepResult(name, exc.exit_code, exc.duration_s))
-            was_killed = exc.exit_code < 0
+            run_dir = RunFolder(terraform.run_root / name)
+            noted.was_killed = exc.exit_code < 0 or run_dir.was_forced
         advice = locks.advise(
             self._summary.lock_block,
-            others,
-            was_killed=was_killed and name in locks.OPERATIONS,
+            noted.use,
+            noted.before,
+            was_killed=noted.was_killed and name in locks.OPERATIONS,
             program=Path(terraform.program).name,
             backend=configured_type(terraform.root_module),
         )

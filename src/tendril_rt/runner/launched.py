@@ -189,6 +189,11 @@ class RunFolder:
     def was_interrupted(self) -> bool:
         return (self.path / INTERRUPTED).exists()
 
+    @property
+    def was_forced(self) -> bool:
+        """Tell whether a second SIGINT was sent: Terraform ends without its state, or its lock."""
+        return (self.path / FORCED).exists()
+
     def signal(self, number: signal.Signals) -> None:
         """Send *number* to the process and to all of its group, if it lives."""
         process = self.process

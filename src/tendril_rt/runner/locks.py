@@ -21,12 +21,12 @@ from pathlib import Path
 from tendril_rt.runner import private
 from tendril_rt.runner.launched import RunFolder, machine
 
+_LOCKED_BY_ID = re.compile(r"already locked:\s+ID=(\S+)")  # the http backend
 _FIELD = re.compile(r"^\s*(ID|Path|Operation|Who|Version|Created):[ \t]*(.*?)\s*$", re.MULTILINE)
 _CREATED = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d{1,6})?\d* \+0000")
 #: What Terraform calls the commands that take a lock, in that lock.
 OPERATIONS = {"plan": "OperationTypePlan", "apply": "OperationTypeApply"}
 _KEPT = 20  # commands in the history of a stack
-_SLACK_S = 2.0  # between the agent's note and Terraform's own clock reading
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class LockUse:
     run_dir: str
     began_at: float
     ended_at: float | None = None
+    was_killed: bool = False
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -79,8 +80,7 @@ class LockUse:
         """Tell whether this command can be the one that took *lock*."""
         if (self.who, self.operation) != (lock.who, lock.operation) or lock.created_at is None:
             return False
-        until = self.ended_at or float("inf")
-        return self.began_at - _SLACK_S <= lock.created_at <= until + _SLACK_S
+        return self.began_at <= lock.created_at <= (self.ended_at or float("inf"))
 
     @property
     def is_alive(self) -> bool | None:
@@ -112,7 +112,7 @@ class LockAdvice:
 
 
 def parse(block: str) -> LockInfo | None:
-    """Read the lines that Terraform prints after "Lock Info:"; None if they hold no id."""
+    """Read what Terraform says when it does not get a lock; None if that names none."""
     found = dict(_FIELD.findall(block))
     if not found.get("ID"):
         return None
@@ -127,6 +127,7 @@ def parse(block: str) -> LockInfo | None:
 
 def advise(
     block: str | None,
+    use: LockUse,
     history: Sequence[LockUse],
     *,
     was_killed: bool,
@@ -136,12 +137,16 @@ def advise(
     """Say what to do about the lock after a failed command; None if there is nothing to be done.
 
     :param block: what Terraform said of a lock that it met
-    :param history: the commands of this stack before the failed one
+    :param use: the failed command
+    :param history: the commands of this stack before it
     :param was_killed: the failed command may have taken the lock and could not give it back
     :param backend: its kind, if known
     """
     lock = parse(block) if block is not None else None
-    if lock is not None:
+    if lock is not None and block is not None:
+        if lock.who == use.who and lock.created_at is not None and use.began_at <= lock.created_at:
+            # Some backends show the request that failed, not the holder.
+            return _on_unnamed(_LOCKED_BY_ID.search(block), history, program)
         return _on_lock(lock, history, program, backend)
     return _after_death(program, backend) if was_killed else None
 
@@ -168,6 +173,28 @@ def _on_lock(
     return LockAdvice(LockState.UNKNOWN, lock.id, unlock, reason)
 
 
+def _on_unnamed(
+    found: re.Match[str] | None, history: Sequence[LockUse], program: str
+) -> LockAdvice:
+    """Judge a lock of which the backend says at most the id."""
+    lock_id = found[1] if found else None
+    unlock = f"{program} force-unlock -force {lock_id or '<ID>'}"
+    for use in history:
+        if use.is_alive:
+            reason = (
+                f"{_named(use)} works on this state and is alive; wait for its end. Only if not"
+            )
+            return LockAdvice(LockState.HELD_BY_LIVE_ATTEMPT, lock_id, unlock, reason)
+    known = [use for use in history if use.ended_at is None or use.was_killed]
+    perhaps = f" ({_named(known[-1])} was killed and may have left it)" if known else ""
+    where = "" if lock_id else ", nor its ID: ask the backend for it"
+    reason = (
+        f"the backend does not say who holds it{where}{perhaps}; make sure that nobody works on "
+        "the state any more, then clear it"
+    )
+    return LockAdvice(LockState.UNKNOWN, lock_id, unlock, reason)
+
+
 def _after_death(program: str, backend: str | None) -> LockAdvice:
     plan = f"{program} plan -input=false"
     if backend == "local":
@@ -178,6 +205,18 @@ def _after_death(program: str, backend: str | None) -> LockAdvice:
         f"'{program} force-unlock -force <ID>' clears it"
     )
     return LockAdvice(LockState.ORPHANED, None, plan, reason)
+
+
+@dataclass(slots=True)
+class Noted:
+    """A command while it runs, and those of its stack before it.
+
+    :ivar was_killed: to be set when it did not end by itself
+    """
+
+    use: LockUse
+    before: Sequence[LockUse]
+    was_killed: bool = False
 
 
 class LockHistory:
@@ -197,8 +236,8 @@ class LockHistory:
             return []
 
     @contextmanager
-    def during(self, use: LockUse) -> Iterator[list[LockUse]]:
-        """Note *use* while the block runs its command; yield those before it.
+    def during(self, use: LockUse) -> Iterator["Noted"]:
+        """Note *use* while the block runs its command; yield it with those before.
 
         One that was noted before a restart of the agent keeps its beginning.
         """
@@ -206,10 +245,12 @@ class LockHistory:
         others = [other for other in known if other.key != use.key]
         begun = min([use, *(other for other in known if other.key == use.key)], key=_beginning)
         self._write([*others, begun])
+        noted = Noted(begun, others)
         try:
-            yield others
+            yield noted
         finally:
-            self._write([*others, replace(begun, ended_at=time.time())])
+            ended = replace(begun, ended_at=time.time(), was_killed=noted.was_killed)
+            self._write([*others, ended])
 
     def _write(self, uses: Sequence[LockUse]) -> None:
         try:

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from tendril_rt.model import StreamType
 
 _LINE_BYTES = 1024  # what is longer is none of Terraform's own lines
-_BLOCK_LINES = 12
+_BLOCK_LINES = 24
 _COUNT = re.compile(r"(\d+)(?: to)? (add|import|change|destroy)(?:ed|d)?\b")
 _SUMMARIES = ("Plan: ", "Apply complete! Resources: ", "Destroy complete! Resources: ")
 _NOTHING = ("No changes.", "You can apply this plan to save these new output values")
 _FRAME = "│╷╵ "
-_LOCK_BLOCK = "Lock Info:"
+_LOCK_BLOCK = "Error: Error acquiring the state lock"
 
 
 class Summary:
@@ -53,7 +53,7 @@ class Summary:
 
     @property
     def lock_block(self) -> str | None:
-        """The lines of "Lock Info:", if the state was locked by somebody else."""
+        """What Terraform said when it did not get the state's lock, from there on."""
         return None if self._lock_lines is None else "\n".join(self._lock_lines)
 
     def _see_stdout(self, line: str) -> None:
