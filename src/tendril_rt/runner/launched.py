@@ -243,7 +243,8 @@ class RunFolder:
         for name in os.listdir("/proc"):
             if name.isdigit():
                 with suppress(OSError):  # it ended, or is somebody else's
-                    environment = Path("/proc", name, "environ").read_bytes()
+                    with open(f"/proc/{name}/environ", "rb", buffering=0) as file:
+                        environment = file.readall()
                     if wanted in b"\0" + environment:
                         yield int(name)
 

@@ -17,13 +17,12 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
-import anyio.to_thread
 from anyio.abc import Process
 
 from tendril_rt.errors import StepError
 from tendril_rt.runner.attended import Finished, Output, StopPolicy, StopRequest, attend
 from tendril_rt.runner.launched import COOKIE, RunFolder
-from tendril_rt.runner.watch import Watch
+from tendril_rt.runner.watch import Watch, death
 
 _LAUNCHER = Path(__file__).with_name("launcher.sh")
 _LINGER_S = 1.0  # for a stray that holds the pipes after its process has ended
@@ -74,7 +73,8 @@ async def run(
         finally:
             launcher.kill()  # it waits for nothing else
             with anyio.move_on_after(_REAP_S, shield=True):
-                await anyio.to_thread.run_sync(launcher.wait)
+                await death(launcher.pid)
+            launcher.poll()
 
 
 async def capture(

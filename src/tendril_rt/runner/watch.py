@@ -45,10 +45,10 @@ class Watch:
 
     async def _launcher_gone(self) -> None:
         """It never ends of its own accord; after it only the process itself is left to watch."""
-        await _death(self._launcher)
+        await death(self._launcher)
         process = self.folder.process
         if process is not None and process.is_alive:
-            await _death(process.pid)
+            await death(process.pid)
 
     async def _process_gone(self) -> None:
         """Its launcher says so at once; if not, it never will."""
@@ -56,7 +56,7 @@ class Watch:
         process = self.folder.process
         if process is not None and process.is_alive:
             self.folder.was_seen_alive = True
-            await _death(process.pid)
+            await death(process.pid)
         await anyio.sleep(REAP_S)
 
     def _hear(self) -> None:
@@ -66,7 +66,7 @@ class Watch:
             self.known.set()
 
 
-async def _death(pid: int | None) -> None:
+async def death(pid: int | None) -> None:
     """Wait until *pid* has ended, our own child or not."""
     if pid is None:
         return
