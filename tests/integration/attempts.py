@@ -1,7 +1,7 @@
 """Attempts of one agent without a control plane of SQL: real git, Terraform, spools and processes.
 
-``python -m tests.integration.attempts FOLDER`` runs the provision that stands in ``FOLDER/record.json`` as
-an agent would, to be killed by a test.
+``python -m tests.integration.attempts FOLDER PROGRAM`` runs the provision that stands in
+``FOLDER/record.json`` as an agent would, to be killed by a test.
 """
 
 import os

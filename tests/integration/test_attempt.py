@@ -1,4 +1,4 @@
-"""Attempts with real Terraform: what they report, how they are stopped, and what they leave behind."""
+"""Attempts with real Terraform: what they report, how they are stopped, what they leave behind."""
 
 import dataclasses
 import json
@@ -39,7 +39,11 @@ resource "terraform_data" "one" {}
 resource "terraform_data" "slow" {
   depends_on = [terraform_data.one]
   provisioner "local-exec" {
-    command = "echo begun; touch '${var.folder}/begun'; while [ ! -e '${var.folder}/go' ]; do sleep 0.05; done; echo finished"
+    command = <<-EOT
+      touch '${var.folder}/begun'
+      while [ ! -e '${var.folder}/go' ]; do sleep 0.05; done
+      echo finished
+    EOT
   }
 }
 """
@@ -429,8 +433,17 @@ _INFRACOST = """#!/bin/sh
 [ "$1 $2" = "breakdown --path" ] || exit 64
 echo "$INFRACOST_API_KEY" > {folder}/key
 {more}
-while [ $# -gt 0 ]; do case $1 in --out-file) out=$2;; --terraform-var-file) [ -e "$2" ] || exit 65;; esac; shift; done
-echo '{{"version":"0.2","currency":"USD","projects":[],"totalHourlyCost":"0.1","totalMonthlyCost":"74.6","diffTotalMonthlyCost":"74.6"}}' > "$out"
+while [ $# -gt 0 ]; do
+  case $1 in
+    --out-file) out=$2;;
+    --terraform-var-file) [ -e "$2" ] || exit 65;;
+  esac
+  shift
+done
+cat > "$out" <<EOT
+{{"version": "0.2", "currency": "USD", "projects": [], "totalHourlyCost": "0.1",
+  "totalMonthlyCost": "74.6", "diffTotalMonthlyCost": "74.6"}}
+EOT
 """
 
 

@@ -64,6 +64,7 @@ class Run:
         self._summary = Summary()
         self._limits: TimeLimits = equipment.limits
         self._is_resumed = record.root_module is not None
+        self._started_at = anyio.current_time() - max(0.0, time.time() - record.started_at)
         self.label = "preparation"
 
     async def to_end(self) -> None:
@@ -163,14 +164,17 @@ class Run:
         is_begun = self._record.has_begun("apply")
         if not is_begun and not await self._keeper.confirm_apply(self._held):
             raise Interrupted("the apply was not begun")
+        failure: TerraformError | ProcessLost | None = None
         try:
             await self._step(terraform, "apply", terraform.apply)
         except (TerraformError, ProcessLost) as exc:
+            failure = exc
+        if failure is not None:
             rescued = await rescue_state(terraform)
             if rescued is not None:
                 self._spool.system(rescued)
-                exc.add(rescued)
-            raise
+                failure.add(rescued)
+            raise failure
         if self._record.provision.operation is Operation.APPLY:
             try:
                 self._record.facts["outputs"] = await terraform.outputs()
@@ -189,7 +193,7 @@ class Run:
         async with self._announced(f"terraform {name}"):
             if self._held.interrupt.is_set() and not record.has_begun(name):
                 raise Interrupted(f"terraform {name} was not begun")
-            policy = self._limits.policy(name, ran_s=time.time() - record.started_at)
+            policy = self._limits.policy(name, ran_s=anyio.current_time() - self._started_at)
             if policy.timeout_s <= 0 and not record.has_begun(name):
                 raise OutOfTime(
                     f"terraform {name} was not begun: the provision took longer than the "

@@ -231,10 +231,16 @@ class RunFolder:
         launcher = self.launcher
         return any(launcher is None or pid != launcher.pid for pid in self._members())
 
+    @property
+    def is_over(self) -> bool:
+        """False while the process lives, or may yet begin."""
+        process = self.process
+        return self.exit_code is not None or (process is not None and not process.is_alive)
+
     def release(self) -> None:
-        """Let the launcher go: the output is read. Needed for one that is not our own child."""
+        """Let the launcher go: its process is over and the output read."""
         launcher = self.launcher
-        if launcher is not None and launcher.is_alive:
+        if self.is_over and launcher is not None and launcher.is_alive:
             with suppress(ProcessLookupError):
                 os.kill(launcher.pid, signal.SIGKILL)
 

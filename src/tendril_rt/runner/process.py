@@ -71,9 +71,10 @@ async def run(
         try:
             return await attend(Watch(folder, pipes, launcher.pid), output, policy, request)
         finally:
-            launcher.kill()  # it waits for nothing else
-            with anyio.move_on_after(_REAP_S, shield=True):
-                await death(launcher.pid)
+            if folder.is_over:  # the launcher waits for nothing else
+                launcher.kill()
+                with anyio.move_on_after(_REAP_S, shield=True):
+                    await death(launcher.pid)
             launcher.poll()
 
 
