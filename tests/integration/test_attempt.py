@@ -14,11 +14,12 @@ import pytest
 from tendril_rt.agent import record as records
 from tendril_rt.errors import StepError
 from tendril_rt.model import Cancel, Operation, Phase, Status, StreamType
-from tendril_rt.runner import infracost
+from tendril_rt.runner import cliconfig, infracost
 from tendril_rt.runner.cliconfig import CliConfig
 
 from .attempts import PROGRAM, Bench, Said
 from .runner_support import until
+from .s3_server import Bucket, s3_server
 from .state_server import StateServer, state_server
 
 pytestmark = pytest.mark.integration
@@ -56,13 +57,21 @@ def store() -> Iterator[StateServer]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: StateServer) -> Bench:
+def bucket() -> Iterator[Bucket]:
+    with s3_server() as running:
+        yield running
+
+
+@pytest.fixture
+def bench(tmp_path: Path, store: StateServer, bucket: Bucket) -> Bench:
     made = Bench(tmp_path)
     made.templates(
         says=_SAYS,
         slow=_SLOW,
         remote=store.backend() + _SAYS,
         remote_slow=store.backend() + _SLOW,
+        s3=bucket.backend() + _SAYS,
+        s3_slow=bucket.backend() + _SLOW,
     )
     return made
 
@@ -261,16 +270,22 @@ async def test_a_provision_without_time_left_begins_nothing(bench: Bench) -> Non
 # --- locks ----------------------------------------------------------------------------------------
 
 
-async def test_a_killed_apply_leaves_a_lock_that_the_next_run_names_with_its_cure(
-    bench: Bench, store: StateServer
-) -> None:
+async def _killed(bench: Bench, template: str) -> Said:
+    """Run an apply whose Terraform alone is killed in the middle of it."""
     said = Said()
-    provision = bench.provision("remote_slow", terraform_vars=_variables(bench))
+    provision = bench.provision(template, terraform_vars=_variables(bench))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, provision, said)
         await until((bench.folder / "begun").exists, within_s=20)
         (process,) = bench.equipment.settings.workspace_dir.glob("*/run/apply/process")
         os.kill(int(process.read_text().split()[0]), 9)
+    return said
+
+
+async def test_a_killed_apply_leaves_a_lock_that_the_next_run_names_with_its_cure(
+    bench: Bench, store: StateServer
+) -> None:
+    said = await _killed(bench, "remote_slow")
 
     assert said.outcome is not None
     assert said.outcome.status is Status.FAILED
@@ -294,16 +309,32 @@ async def test_a_killed_apply_leaves_a_lock_that_the_next_run_names_with_its_cur
     command = str(_lock(after)["command"])
     assert command == f"terraform force-unlock -force {store.lock_id}"
     assert command in after.message
-    _clear(bench, store, command)
+    _clear(bench, store.backend(), command)
     assert store.lock is None
     assert (await bench.run(bench.provision("remote"))).metadata["resources"]
 
 
-def _clear(bench: Bench, store: StateServer, command: str) -> None:
+async def test_where_the_backend_names_the_holder_the_lock_is_proven_orphaned(
+    bench: Bench, bucket: Bucket
+) -> None:
+    await _killed(bench, "s3_slow")
+    lock = json.loads(bucket.objects["terraform.tfstate.tflock"])
+
+    after = await bench.run(bench.provision("s3"))
+
+    assert _lock(after)["state"] == "ORPHANED", after.message
+    assert _lock(after)["command"] == f"terraform force-unlock -force {lock['ID']}"
+    assert "its process is dead" in after.message
+    _clear(bench, bucket.backend(), str(_lock(after)["command"]))
+    assert "terraform.tfstate.tflock" not in bucket.objects
+    assert (await bench.run(bench.provision("s3"))).message == ""
+
+
+def _clear(bench: Bench, backend: str, command: str) -> None:
     """Do what the advice says, as its reader would."""
     folder = bench.folder / "by-hand"
     folder.mkdir()
-    (folder / "main.tf").write_text(store.backend())
+    (folder / "main.tf").write_text(backend)
     for line in ("terraform init -input=false", command):
         argv = [PROGRAM, *line.split()[1:]]
         subprocess.run(argv, cwd=folder, check=True, capture_output=True)
@@ -326,14 +357,15 @@ async def test_a_lock_of_somebody_else_is_unknown(bench: Bench, store: StateServ
     assert "the backend does not say who holds it" in said.message
 
 
-async def test_a_lock_of_an_attempt_that_runs_is_held(bench: Bench, store: StateServer) -> None:
+@pytest.mark.parametrize("backend", ["remote", "s3"])
+async def test_a_lock_of_an_attempt_that_runs_is_held(bench: Bench, backend: str) -> None:
     first = Said()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(
-            bench.run, bench.provision("remote_slow", terraform_vars=_variables(bench)), first
+            bench.run, bench.provision(f"{backend}_slow", terraform_vars=_variables(bench)), first
         )
         await until((bench.folder / "begun").exists, within_s=20)
-        second = await bench.run(bench.provision("remote"))
+        second = await bench.run(bench.provision(backend))
         (bench.folder / "go").touch()
 
     assert first.outcome is not None
@@ -343,13 +375,7 @@ async def test_a_lock_of_an_attempt_that_runs_is_held(bench: Bench, store: State
 
 
 async def test_a_killed_apply_with_a_local_state_needs_no_unlocking(bench: Bench) -> None:
-    said = Said()
-    provision = bench.provision("slow", terraform_vars=_variables(bench))
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run, provision, said)
-        await until((bench.folder / "begun").exists, within_s=20)
-        (process,) = bench.equipment.settings.workspace_dir.glob("*/run/apply/process")
-        os.kill(int(process.read_text().split()[0]), 9)
+    said = await _killed(bench, "slow")
 
     assert "force-unlock" not in said.message
     assert "its lock on a local file with it" in said.message
@@ -406,6 +432,23 @@ async def test_templates_without_a_backend_get_the_agents_own_kept_apart_by_stac
     assert said.outcome.status is Status.SUCCESS, said.message
     assert store.resources == ["one"]
     assert list(bench.folder.glob("state/tfstate/*/terraform.tfstate")) == []
+
+
+async def test_terraform_takes_the_configuration_that_the_agent_writes(bench: Bench) -> None:
+    mirror = bench.folder / "mirror"
+    (mirror / "registry.terraform.io" / "hashicorp" / "aws").mkdir(parents=True)
+    bench.extra["cli"] = config = cliconfig.write(
+        bench.folder, cache=bench.folder / "cache", mirror=mirror, environ={}
+    )
+
+    said = await bench.run(bench.provision("says"))
+    broken = Path(config.env["TF_CLI_CONFIG_FILE"])
+    broken.write_text(broken.read_text() + "nonsense {")
+    read = await bench.run(bench.provision("says"))
+
+    assert said.message == ""
+    assert "Warning" not in said.text()
+    assert read.message != "", "it is this file that Terraform reads"
 
 
 async def test_inits_that_share_a_plugin_cache_take_turns(bench: Bench) -> None:
