@@ -275,7 +275,9 @@ def _reader(tmp_path: Path) -> Output:
         return output.reader
 
 
-async def test_an_adopted_process_is_not_interrupted_twice(scene: Scene) -> None:
+async def test_an_adopted_process_is_not_interrupted_twice(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
     with scene.agent(_WAITS):
         await until((scene.folder / "first").exists, within_s=_PROMPT_S * 3)
         scene.touch("interrupt")
@@ -285,7 +287,7 @@ async def test_an_adopted_process_is_not_interrupted_twice(scene: Scene) -> None
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(scene.adopted, StopPolicy(grace_s=0.3, kill=False))
-        await anyio.sleep(0.5)  # longer than the grace: nothing tells that a signal was not sent
+        await until(lambda: "still running" in caplog.text)  # the grace of this stop is over
         assert scene.signals == ["SIGINT"]
         scene.touch("finish")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -371,3 +372,29 @@ def test_chunks_travel_as_stream_offset_and_text() -> None:
         {"s": "STDOUT", "o": 0, "t": "é\n"},
         {"s": "SYSTEM", "o": 3, "t": "done\n"},
     ]
+
+
+def test_a_snapshot_may_set_time_limits_and_ask_for_a_cost() -> None:
+    parsed = wire.parse_snapshot(
+        snapshot('"timeouts": {"apply_s": 60, "init_s": null, "later_s": 1}, "cost_estimate": true')
+    )
+
+    assert parsed.timeouts == {"apply_s": 60.0}
+    assert parsed.cost_estimate
+    plain = wire.parse_snapshot(snapshot('"timeouts": null, "cost_estimate": null'))
+    assert (plain.timeouts, plain.cost_estimate) == ({}, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ('"timeouts": {"apply_s": 0}', "timeouts.apply_s"),
+        ('"timeouts": {"plan_s": -1}', "timeouts.plan_s"),
+        ('"timeouts": {"init_s": "soon"}', "timeouts.init_s"),
+        ('"timeouts": [1]', "timeouts"),
+        ('"cost_estimate": "yes"', "cost_estimate"),
+    ],
+)
+def test_a_time_limit_or_wish_that_is_none_is_named(more: str, field: str) -> None:
+    with pytest.raises(SnapshotError, match=re.escape(f"config_snapshot.{field}:")):
+        wire.parse_snapshot(snapshot(more))
