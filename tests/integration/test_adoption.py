@@ -1,5 +1,6 @@
 """Launched processes outlive their agent: found again, read on, stopped once, never orphaned."""
 
+import errno
 import os
 import signal
 import stat
@@ -232,6 +233,19 @@ async def test_a_launcher_that_is_killed_in_our_own_run_does_not_hang_it(scene: 
         assert launcher is not None
         os.kill(launcher.pid, signal.SIGKILL)
         scene.touch("finish")
+
+
+async def test_all_of_it_works_where_the_kernel_has_no_pidfds(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+    await scene.abandoned(_WAITS)
+    scene.touch("finish")
+
+    assert (await scene.adopted()).exit_code == 7
 
 
 async def test_a_process_that_is_killed_alone_ended_by_that_signal(scene: Scene) -> None:

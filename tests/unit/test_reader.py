@@ -323,7 +323,7 @@ async def test_a_pipe_that_never_ends_is_read_until_it_is_empty_once_its_process
     try:
         with anyio.fail_after(5):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(Reader(spool).drain, *pipes, ended)
+                tasks.start_soon(Reader(spool).drain, pipes[0], pipes[1], ended)
                 os.write(pipes[0], b"first\n" + left)
                 ended.set()
     finally:

@@ -68,8 +68,8 @@ class Identity:
     @property
     def is_alive(self) -> bool:
         """False also for a zombie."""
-        stat = _read(Path(f"/proc/{self.pid}/stat"))
-        return self == Identity.parse(stat) and stat.rpartition(")")[2].split()[0] not in "ZX"
+        stat = _stat(self.pid)
+        return self == Identity.parse(stat) and _is_living(stat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +258,19 @@ class RunFolder:
 def find(run_dir: Path) -> Running | Ended | Vanished:
     """Say what is known of the process that was launched in *run_dir*."""
     return RunFolder(run_dir).find()
+
+
+def is_living(pid: int) -> bool:
+    """Tell whether *pid* is somebody who has not ended; False for a zombie."""
+    return _is_living(_stat(pid))
+
+
+def _is_living(stat: str) -> bool:
+    return bool(stat) and stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def _stat(pid: int) -> str:
+    return _read(Path(f"/proc/{pid}/stat"))
 
 
 def _exit_code(text: str) -> int | None:

@@ -9,11 +9,12 @@ from contextlib import suppress
 
 import anyio
 
-from tendril_rt.runner.launched import Pipes, RunFolder
+from tendril_rt.runner.launched import Pipes, RunFolder, is_living
 
 #: For a launcher to say how its process ended, in seconds; also for one to end after SIGKILL.
 REAP_S = 5.0
 _EVENTS_BYTES = 4096
+_LOOK_S = 0.05
 
 
 class Watch:
@@ -73,6 +74,10 @@ async def death(pid: int | None) -> None:
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
+        return
+    except OSError:  # a kernel before 5.3, or a sandbox that has none
+        while is_living(pid):  # noqa: ASYNC110 - nobody tells
+            await anyio.sleep(_LOOK_S)
         return
     try:
         await anyio.wait_readable(descriptor)
