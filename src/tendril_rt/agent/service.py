@@ -14,9 +14,10 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from tendril_rt import __version__
-from tendril_rt.agent.attempt import Attempt, Equipment, make_spool_dir
+from tendril_rt.agent.attempt import Attempt
 from tendril_rt.agent.correlation import correlated
 from tendril_rt.agent.disk_floor import DiskFloor
+from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.instruments import instruments
@@ -42,7 +43,8 @@ from tendril_rt.model import (
     Provision,
     Snapshot,
 )
-from tendril_rt.runner import terraform
+from tendril_rt.runner import cliconfig, terraform
+from tendril_rt.runner.backend import read_default_backend
 from tendril_rt.runner.environment import child_environment
 from tendril_rt.settings import RunnerSettings, Settings
 
@@ -89,7 +91,7 @@ async def serve(
         correlated(agent=agent_id, cluster=settings.control.cluster_id),
     ):
         equipment = await _equip(settings, environ)
-        make_spool_dir(equipment)
+        equipment.make_folders()
         async with (
             instruments(
                 settings, terraform=equipment.terraform_version, on_event=on_event
@@ -102,18 +104,24 @@ async def serve(
 
 
 async def _equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
-    program = terraform.find(settings.runner.terraform, environ.get("PATH"))
-    version = await terraform.version_of(
-        program, cwd=settings.agent.state_dir, env=child_environment(environ)
+    runner, state_dir = settings.runner, settings.agent.state_dir
+    default_backend = read_default_backend(runner.default_backend_file)
+    program = terraform.find(runner.terraform, environ.get("PATH"))
+    env = child_environment(environ, runner.pass_env)
+    cli = cliconfig.write(
+        state_dir, cache=runner.plugin_cache_dir, mirror=runner.plugin_mirror_dir, environ=env
     )
+    version = await terraform.version_of(program, cwd=state_dir, env={**env, **cli.env})
     return Equipment(
-        settings=settings.runner,
-        state_dir=settings.agent.state_dir,
+        settings=runner,
+        state_dir=state_dir,
         program=program,
         terraform_version=version,
         environ=environ,
-        read_snapshot=_SnapshotReader(settings.runner),
+        read_snapshot=_SnapshotReader(runner),
         name=socket.gethostname(),
+        cli=cli,
+        default_backend=default_backend,
     )
 
 
