@@ -19,6 +19,7 @@ PACKAGE = ROOT / "src" / "tendril_rt"
 MAX_LINES = 300
 #: Modules that may be longer, up to MAX_LINES_WITH_REASON, and why they are still one.
 LONGER = {
+    "agent/run.py": "the steps of a run in their order, to be read as one story",
     "control/listener.py": "one state machine, to be read as one story",
     "settings.py": "a table: every variable with its default and its sentence",
 }

@@ -1,6 +1,7 @@
 """What every attempt of one agent shares: programs, folders, limits, and the turns they take."""
 
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,18 +9,24 @@ from typing import Protocol
 
 import anyio
 
+from tendril_rt.control import signing, snapshot
 from tendril_rt.errors import ConfigError
 from tendril_rt.model import Provision, Snapshot
+from tendril_rt.runner import cliconfig, terraform
+from tendril_rt.runner.backend import read_default_backend
 from tendril_rt.runner.cliconfig import CliConfig
+from tendril_rt.runner.environment import child_environment
 from tendril_rt.runner.steps import TimeLimits
-from tendril_rt.settings import RunnerSettings
+from tendril_rt.settings import RunnerSettings, Settings
 
 
 class Snapshots(Protocol):
     """Reads a provision's configuration."""
 
     def __call__(self, provision: Provision) -> Snapshot:
-        """:raises SnapshotError: malformed, or not what its hash says"""
+        """:raises SnapshotError: malformed, or not what its hash says
+        :raises SignatureError: not signed by a trusted key
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +80,47 @@ class Equipment:
                 raise ConfigError(
                     f"TENDRIL_STATE_DIR: cannot make {folder} ({exc.strerror or exc})"
                 ) from exc
+
+
+async def equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
+    """Find and read what attempts need.
+
+    :raises ConfigError: a file that a setting names cannot be used
+    :raises StepError: Terraform is not there
+    """
+    runner, state_dir = settings.runner, settings.agent.state_dir
+    default_backend = read_default_backend(runner.default_backend_file)
+    program = terraform.find(runner.terraform, environ.get("PATH"))
+    env = child_environment(environ, runner.pass_env)
+    cli = cliconfig.write(
+        state_dir, cache=runner.plugin_cache_dir, mirror=runner.plugin_mirror_dir, environ=env
+    )
+    version = await terraform.version_of(program, cwd=state_dir, env={**env, **cli.env})
+    return Equipment(
+        settings=runner,
+        state_dir=state_dir,
+        program=program,
+        terraform_version=version,
+        environ=environ,
+        read_snapshot=_SnapshotReader(runner),
+        name=socket.gethostname(),
+        cli=cli,
+        default_backend=default_backend,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SnapshotReader:
+    """Checks the signature and the hash, then reads."""
+
+    settings: RunnerSettings
+
+    def __call__(self, provision: Provision) -> Snapshot:
+        if self.settings.trusted_keys:
+            signing.verify(provision, self.settings.trusted_keys)
+        snapshot.check_hash(
+            provision.snapshot_json,
+            provision.configuration_hash,
+            required=self.settings.require_configuration_hash,
+        )
+        return snapshot.parse_snapshot(provision.snapshot_json)

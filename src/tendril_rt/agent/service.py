@@ -6,9 +6,7 @@ the grace, or on the second signal) → exit. An attempt that fails never takes 
 """
 
 import logging
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -17,7 +15,7 @@ from tendril_rt import __version__
 from tendril_rt.agent.attempt import Attempt
 from tendril_rt.agent.correlation import correlated
 from tendril_rt.agent.disk_floor import DiskFloor
-from tendril_rt.agent.equipment import Equipment
+from tendril_rt.agent.equipment import Equipment, equip
 from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.instruments import instruments
@@ -28,7 +26,6 @@ from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.aio.suspend import watch_suspends
 from tendril_rt.aio.wakeup import Wakeup
-from tendril_rt.control import signing, snapshot
 from tendril_rt.control.client import AgentInfo, control_plane
 from tendril_rt.control.listener import Listener
 from tendril_rt.control.push import Cause, Claimed, PushEvent, log_event
@@ -41,12 +38,8 @@ from tendril_rt.model import (
     Outcome,
     Phase,
     Provision,
-    Snapshot,
 )
-from tendril_rt.runner import cliconfig, terraform
-from tendril_rt.runner.backend import read_default_backend
-from tendril_rt.runner.environment import child_environment
-from tendril_rt.settings import RunnerSettings, Settings
+from tendril_rt.settings import Settings
 
 _NEWS_INTERVAL_S = 1.0  # between heartbeats that wakeups ask for
 
@@ -90,7 +83,7 @@ async def serve(
         identity(settings.agent.state_dir) as agent_id,
         correlated(agent=agent_id, cluster=settings.control.cluster_id),
     ):
-        equipment = await _equip(settings, environ)
+        equipment = await equip(settings, environ)
         equipment.make_folders()
         async with (
             instruments(
@@ -101,45 +94,6 @@ async def serve(
             observed = ObservedControl(control, observe)
             service = _Service(settings, agent_id, observed, equipment, shutdown, observe)
             await service.run(task_status, once=once)
-
-
-async def _equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
-    runner, state_dir = settings.runner, settings.agent.state_dir
-    default_backend = read_default_backend(runner.default_backend_file)
-    program = terraform.find(runner.terraform, environ.get("PATH"))
-    env = child_environment(environ, runner.pass_env)
-    cli = cliconfig.write(
-        state_dir, cache=runner.plugin_cache_dir, mirror=runner.plugin_mirror_dir, environ=env
-    )
-    version = await terraform.version_of(program, cwd=state_dir, env={**env, **cli.env})
-    return Equipment(
-        settings=runner,
-        state_dir=state_dir,
-        program=program,
-        terraform_version=version,
-        environ=environ,
-        read_snapshot=_SnapshotReader(runner),
-        name=socket.gethostname(),
-        cli=cli,
-        default_backend=default_backend,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _SnapshotReader:
-    """Checks the signature and the hash, then reads."""
-
-    settings: RunnerSettings
-
-    def __call__(self, provision: Provision) -> Snapshot:
-        if self.settings.trusted_keys:
-            signing.verify(provision, self.settings.trusted_keys)
-        snapshot.check_hash(
-            provision.snapshot_json,
-            provision.configuration_hash,
-            required=self.settings.require_configuration_hash,
-        )
-        return snapshot.parse_snapshot(provision.snapshot_json)
 
 
 class _Service:
