@@ -129,7 +129,8 @@ def pgqueuer_worker(url: str) -> Iterator["subprocess.Popen[str]"]:
 def template_repo(folder: Path) -> str:
     """Make a repository with the template ``hello``; return its address."""
     folder.mkdir()
-    (folder / "main.tf").write_bytes((resources.templates() / "hello" / "main.tf").read_bytes())
+    for file in (resources.templates() / "hello").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
     for arguments in (
         ("init", "--quiet", "--initial-branch=main"),
         ("add", "."),
