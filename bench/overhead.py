@@ -85,6 +85,8 @@ class Bench:
         samples.first.append(_own_ms(first, first_s))
         samples.second.append(_own_ms(second, second_s))
         samples.hand.append(sum(second_s.values()) * 1000)
+        for name, seconds in second_s.items():
+            samples.parts[f"by hand: {name}"].append(seconds * 1000)
         for step in second["steps"]:
             name = f"terraform {step['name']}"
             own_ms = (step["duration_s"] - second_s[name]) * 1000

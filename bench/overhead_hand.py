@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,9 +108,9 @@ class Noter:
 def by_hand(commands: Sequence[Command], old: Path, new: Path) -> Mapping[str, float]:
     """Run *commands* of an agent in *old* in the folder *new*; return seconds by name.
 
-    Only the commands are timed, not the files that the agent wrote for them.
+    A name that comes again adds to its seconds. Only the commands are timed, not the files that the agent wrote for them.
     """
-    took: dict[str, float] = {}
+    took: dict[str, float] = defaultdict(float)
     shutil.rmtree(new / "workspaces", ignore_errors=True)
     shutil.rmtree(new / "state" / "tfstate", ignore_errors=True)
     for command in (noted.moved(old, new) for noted in commands):
@@ -124,7 +125,7 @@ def by_hand(commands: Sequence[Command], old: Path, new: Path) -> Mapping[str, f
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        took[command.name] = time.perf_counter() - started_at
+        took[command.name] += time.perf_counter() - started_at
     return took
 
 

@@ -21,7 +21,9 @@ from tendril_rt.runner.attended import Finished, Output, StopPolicy, StopRequest
 from tendril_rt.runner.backend import STACK_MARK, StackDir, configured_type
 from tendril_rt.runner.steps import StepResult
 
-_BACKEND = re.compile(r"\b(?:backend|cloud)\b")
+#: A block's brace stands on the line of its name, unless a comment that spans lines is in between.
+_BACKEND = re.compile(r"\b(?:backend|cloud)\b[^\n]*(?:\{|/\*)")
+_BACKEND_JSON = re.compile(r"\b(?:backend|cloud)\b")
 _PLAN_FILE = "tendril.tfplan"
 _VARIABLES_FILE = "terraform.tfvars.json"
 _TAIL_LINES = 12
@@ -222,7 +224,7 @@ class Terraform:
         """False is certain; True may be a comment, a string or a block of that name."""
         patterns = ("*.tf", "*.tf.json", "*.tofu", "*.tofu.json")
         files = (file for pattern in patterns for file in self.root_module.glob(pattern))
-        return any(_BACKEND.search(_beginning_of(file)) for file in files if file.is_file())
+        return any(_names_backend(file) for file in files if file.is_file())
 
     def _backend(self) -> str:
         if self.default_backend is None:
@@ -230,9 +232,10 @@ class Terraform:
         return self.default_backend.replace(STACK_MARK, self.stack.name)
 
 
-def _beginning_of(file: Path) -> str:
+def _names_backend(file: Path) -> bool:
+    pattern = _BACKEND_JSON if file.suffix == ".json" else _BACKEND
     with file.open(encoding="utf-8", errors="replace") as opened:
-        return opened.read(_MAX_TEMPLATE_CHARACTERS)
+        return pattern.search(opened.read(_MAX_TEMPLATE_CHARACTERS)) is not None
 
 
 def _hcl_string(value: str) -> str:
