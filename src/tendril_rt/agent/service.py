@@ -41,7 +41,7 @@ from tendril_rt.model import (
 )
 from tendril_rt.settings import Settings
 
-_NEWS_INTERVAL_S = 1.0  # between heartbeats that wakeups ask for
+_NEWS_INTERVAL_S = 1.0  # between heartbeats that wakeups ask for, and after a claim
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ class _Service:
             on_drain=self._intake.pause,
         )
         self._news = Wakeup()
+        self._claimed_at = float("-inf")
         self._listener = Listener(
             settings.control,
             fetch_token=control.realtime_token,
@@ -199,6 +200,7 @@ class _Service:
         return await self._control.claim(self._info.agent_id, claim_id)
 
     def _start(self, provision: Provision, claimed_at: float) -> None:
+        self._claimed_at = claimed_at
         self._observe(AttemptBegan(provision.lease))
         self._attempts.start_soon(self._attempt, provision, claimed_at)
         if self._once:
@@ -218,6 +220,8 @@ class _Service:
         """
         while True:
             await self._news.wait()
+            # Mostly the wakeup of what was claimed a moment ago, come by another way.
+            await anyio.sleep_until(self._claimed_at + _NEWS_INTERVAL_S)
             if self._running:
                 self._keeper.beat_soon()
                 await anyio.sleep(_NEWS_INTERVAL_S)

@@ -12,12 +12,11 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import anyio
-from anyio.abc import Process
 
 from tendril_rt.errors import StepError
 from tendril_rt.runner.attended import Finished, Output, StopPolicy, StopRequest, attend
@@ -88,14 +87,13 @@ async def capture(
     :raises StepError: it cannot be started, or is not done after *timeout_s* seconds
     """
     collected = (bytearray(), bytearray())
-    async with _spawned(argv, cwd=cwd, env=env) as (process, pipes):
+    with _spawned(argv, cwd=cwd, env=env) as (process, pipes):
         try:
             with anyio.fail_after(timeout_s):
                 async with anyio.create_task_group() as tasks:
                     collecting = anyio.Event()
                     tasks.start_soon(_collect_all, pipes, collected, collecting)
-                    await process.wait()
-                    _signal_group(process, signal.SIGKILL)
+                    exit_code = await _end_of(process, strays=True)
                     with anyio.move_on_after(_LINGER_S):
                         await collecting.wait()
                     tasks.cancel_scope.cancel()
@@ -107,10 +105,9 @@ async def capture(
             if process.returncode is None:
                 with anyio.move_on_after(_REAP_S, shield=True):
                     _signal_group(process, signal.SIGKILL)
-                    await process.wait()
-    assert process.returncode is not None  # noqa: S101 - waited for above
+                    await _end_of(process)
     texts = [bytes(raw).decode(errors="replace") for raw in collected]
-    return process.returncode, texts[0], texts[1]
+    return exit_code, texts[0], texts[1]
 
 
 async def serve(
@@ -123,17 +120,17 @@ async def serve(
     :raises StepError: it cannot be started
     """
     with log.open("ab") as file:
-        process = await _open(argv, cwd=cwd, env=env, stdout=file.fileno(), stderr=file.fileno())
+        process = _started(argv, cwd=cwd, env=env, stdout=file.fileno(), stderr=file.fileno())
     try:
-        return await process.wait()
+        return await _end_of(process, strays=True)
     finally:
-        with anyio.move_on_after(policy.grace_s if policy.kill else float("inf"), shield=True):
-            if process.returncode is None:
-                _signal_group(process, signal.SIGINT)
-            await process.wait()
-        with anyio.move_on_after(_REAP_S, shield=True):
-            _signal_group(process, signal.SIGKILL)
-            await process.wait()
+        if process.returncode is None:
+            _signal_group(process, signal.SIGINT)
+            with anyio.move_on_after(policy.grace_s if policy.kill else float("inf"), shield=True):
+                await death(process.pid)
+            with anyio.move_on_after(_REAP_S, shield=True):
+                _signal_group(process, signal.SIGKILL)
+                await _end_of(process)
 
 
 def _program(name: str, cwd: Path, env: Mapping[str, str]) -> str:
@@ -171,21 +168,34 @@ async def _collect(descriptor: int, into: bytearray) -> None:
         into += data[: _CAPTURE_LIMIT_BYTES - len(into)]
 
 
-def _signal_group(process: Process, number: signal.Signals) -> None:
+async def _end_of(process: "subprocess.Popen[bytes]", *, strays: bool = False) -> int:
+    """Wait for the end of a child; return its exit code.
+
+    Cancellation: safe, the child goes on.
+
+    :param strays: kill what is left of its group, which still has its number before it is reaped
+    """
+    await death(process.pid)
+    if strays:
+        _signal_group(process, signal.SIGKILL)
+    return process.wait()  # noqa: ASYNC222 - it has ended
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
-@asynccontextmanager
-async def _spawned(
+@contextmanager
+def _spawned(
     argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]
-) -> AsyncIterator[tuple[Process, tuple[int, int]]]:
+) -> Iterator[tuple["subprocess.Popen[bytes]", tuple[int, int]]]:
     """Start a process; yield it with the reading ends of its stdout and stderr."""
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     try:
         try:
-            process = await _open(argv, cwd=cwd, env=env, stdout=out_write, stderr=err_write)
+            process = _started(argv, cwd=cwd, env=env, stdout=out_write, stderr=err_write)
         finally:
             os.close(out_write)
             os.close(err_write)
@@ -195,20 +205,25 @@ async def _spawned(
         os.close(err_read)
 
 
-async def _open(
+def _started(
     argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int
-) -> Process:
+) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own.
+
+    Not by way of asyncio, which goes round its loop several times before it says so: with other
+    tasks at work that takes longer than a short git command.
+
+    :raises StepError: it cannot be started
+    """
     try:
-        with anyio.CancelScope(shield=True):  # asyncio would SIGKILL a child half started
-            process = await anyio.open_process(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=cwd,
-                env=dict(env),
-                start_new_session=True,
-            )
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        )
     except OSError as exc:
         raise StepError(f"cannot start {argv[0]}: {exc.strerror or exc}") from exc
-    return process

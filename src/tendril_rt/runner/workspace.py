@@ -54,10 +54,10 @@ async def workspace(
     :param keep: go on with what is there instead
     :raises WorkspaceError: another agent on this host still works in it, or the disk refuses
     """
-    lock = await anyio.to_thread.run_sync(_open, base, provision_id)
     space = _space(base, provision_id)
+    lock, is_new = await anyio.to_thread.run_sync(_open, space.root)
     try:
-        if not keep:
+        if not keep and not is_new:
             await end_processes(space)
             await anyio.to_thread.run_sync(_renew, space.root)
         yield space
@@ -127,8 +127,9 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(parent.glob("*"))
 
 
-def _open(base: Path, provision_id: ProvisionId) -> int:
-    """Return the lock of the directory, which may be there or not."""
+def _open(root: Path) -> tuple[int, bool]:
+    """Return the lock of *root*, and whether it was made just now; blocks."""
+    base = root.parent
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         if base.stat().st_uid not in (0, os.geteuid()):
@@ -136,14 +137,22 @@ def _open(base: Path, provision_id: ProvisionId) -> int:
                 f"{base} belongs to another user, who could change what runs there: name another "
                 "folder in TENDRIL_WORKSPACE_DIR"
             )
-        return flock.take(_lock_file(base, provision_id))
+        lock = flock.take(_lock_file(base, ProvisionId(root.name)))
+        try:
+            root.mkdir(mode=0o700)
+        except FileExistsError:
+            return lock, False
+        except BaseException:
+            os.close(lock)
+            raise
     except BlockingIOError as exc:
         raise WorkspaceError(
-            f"{base / provision_id} is in use by another agent on this host: give each agent its "
-            "own TENDRIL_WORKSPACE_DIR"
+            f"{root} is in use by another agent on this host: give each agent its own "
+            "TENDRIL_WORKSPACE_DIR"
         ) from exc
     except OSError as exc:
-        raise _refused(base / provision_id, exc) from exc
+        raise _refused(root, exc) from exc
+    return lock, True
 
 
 def _renew(root: Path) -> None:
