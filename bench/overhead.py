@@ -153,9 +153,7 @@ def _noted(
     return runs[0], runs[1]
 
 
-def _queue_s(
-    admin: _Connection, cluster: Cluster, repo: str, folder: Path, capacity: int
-) -> float:
+def _queue_s(admin: _Connection, cluster: Cluster, repo: str, folder: Path, capacity: int) -> float:
     """Queue provisions at once; return the seconds from the first claim to the last end."""
     with _agent(cluster, folder / f"agent-{capacity}", TENDRIL_CAPACITY=str(capacity)):
         _ended(admin, _queued(admin, cluster, repo))

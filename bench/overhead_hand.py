@@ -43,7 +43,9 @@ class Command:
     @property
     def name(self) -> str:
         """Return for example ``terraform init``."""
-        words = (word for word in self.arguments[1:] if not word.startswith("-") and "=" not in word)
+        words = (
+            word for word in self.arguments[1:] if not word.startswith("-") and "=" not in word
+        )
         return f"{Path(self.arguments[0]).name} {next(words)}"
 
     def moved(self, old: Path, new: Path) -> "Command":

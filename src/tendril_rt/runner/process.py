@@ -178,7 +178,7 @@ async def _end_of(process: "subprocess.Popen[bytes]", *, strays: bool = False) -
     await death(process.pid)
     if strays:
         _signal_group(process, signal.SIGKILL)
-    return process.wait()  # noqa: ASYNC222 - it has ended
+    return process.wait()
 
 
 def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
