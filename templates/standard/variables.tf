@@ -325,7 +325,7 @@ variable "database_name" {
 variable "database_master_username" {
   description = "Name of the master user; Secrets Manager makes and rotates its password."
   type        = string
-  default     = "master"
+  default     = "dbadmin"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9_]{0,62}$", var.database_master_username)) && !contains(["admin", "rdsadmin", "postgres"], var.database_master_username)

@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 # Before moto is imported: IAM's managed policies exist, as they do in every account.
 os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
 
+from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses.launch_templates import LaunchTemplates
 from moto.eks.models import Cluster, EKSBackend
@@ -21,13 +22,15 @@ from moto.eks.responses import EKSResponse
 from moto.moto_api._internal import mock_random
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-Answer = Any  # moto's ActionResult
+EksCall: TypeAlias = Callable[[EKSResponse], ActionResult]
+Ec2Call: TypeAlias = Callable[[LaunchTemplates], ActionResult]
+Deletion: TypeAlias = Callable[[EKSBackend, str], Cluster]
 
 
-def _clusters_have_what_eks_gives_them(create: Callable[[EKSResponse], Answer]) -> Any:
-    """EKS makes a security group and an issuer for each cluster, and keeps what it was asked for."""
+def _clusters_have_what_eks_gives_them(create: EksCall) -> EksCall:
+    """EKS makes a security group and an issuer for each cluster, and keeps what was asked for."""
 
-    def create_cluster(self: EKSResponse) -> Answer:
+    def create_cluster(self: EKSResponse) -> ActionResult:
         answer = create(self)
         cluster: Any = self.eks_backend.clusters[self._get_param("name")]
         ec2 = ec2_backends[self.current_account][self.region]
@@ -36,7 +39,8 @@ def _clusters_have_what_eks_gives_them(create: Callable[[EKSResponse], Answer]) 
             f"eks-cluster-sg-{cluster.name}", "made by EKS", vpc_id=vpc_id
         )
         cluster.resources_vpc_config |= {"vpcId": vpc_id, "clusterSecurityGroupId": group.id}
-        issuer = f"https://oidc.eks.{self.region}.amazonaws.com/id/{mock_random.get_random_hex(32).upper()}"
+        number = mock_random.get_random_hex(32).upper()
+        issuer = f"https://oidc.eks.{self.region}.amazonaws.com/id/{number}"
         cluster.identity = {"oidc": {"issuer": issuer}}
         cluster.access_config = self._get_param("accessConfig")
         cluster.upgrade_policy = self._get_param("upgradePolicy")
@@ -45,7 +49,7 @@ def _clusters_have_what_eks_gives_them(create: Callable[[EKSResponse], Answer]) 
     return create_cluster
 
 
-def _clusters_take_their_group_with_them(delete: Callable[[EKSBackend, str], Cluster]) -> Any:
+def _clusters_take_their_group_with_them(delete: Deletion) -> Deletion:
     """EKS deletes the security group that it made."""
 
     def delete_cluster(self: EKSBackend, name: str) -> Cluster:
@@ -57,10 +61,10 @@ def _clusters_take_their_group_with_them(delete: Callable[[EKSBackend, str], Clu
     return delete_cluster
 
 
-def _nodes_keep_what_was_asked_for(create: Callable[[EKSResponse], Answer]) -> Any:
+def _nodes_keep_what_was_asked_for(create: EksCall) -> EksCall:
     """moto forgets ``updateConfig`` and makes up an SSH key."""
 
-    def create_nodegroup(self: EKSResponse) -> Answer:
+    def create_nodegroup(self: EKSResponse) -> ActionResult:
         answer = create(self)
         cluster = self.eks_backend.clusters[self._get_param("name")]
         group: Any = cluster.nodegroups[self._get_param("nodegroupName")]
@@ -71,10 +75,10 @@ def _nodes_keep_what_was_asked_for(create: Callable[[EKSResponse], Answer]) -> A
     return create_nodegroup
 
 
-def _templates_keep_their_own_tags(create: Callable[[LaunchTemplates], Answer]) -> Any:
+def _templates_keep_their_own_tags(create: Ec2Call) -> Ec2Call:
     """moto adds a launch template's own tags to those of what is launched from it."""
 
-    def create_launch_template(self: LaunchTemplates) -> Answer:
+    def create_launch_template(self: LaunchTemplates) -> ActionResult:
         answer = create(self)
         template = self.ec2_backend.get_launch_template_by_name(
             self._get_param("LaunchTemplateName")

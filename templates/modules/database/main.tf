@@ -7,7 +7,7 @@ locals {
 }
 
 resource "aws_kms_key" "this" {
-  description             = "Database ${var.name}: storage, backups, master password, insights"
+  description             = "Database ${var.name}: storage, backups, master password"
   enable_key_rotation     = true
   deletion_window_in_days = 30 # backups of a deleted database need it
 }
@@ -97,8 +97,6 @@ resource "aws_db_instance" "this" {
   final_snapshot_identifier = var.skip_final_snapshot ? null : "${var.name}-final"
 
   auto_minor_version_upgrade      = true
-  performance_insights_enabled    = true
-  performance_insights_kms_key_id = aws_kms_key.this.arn
   enabled_cloudwatch_logs_exports = local.log_groups
 
   depends_on = [aws_cloudwatch_log_group.this] # RDS would make them without an end to retention

@@ -29,6 +29,23 @@ run "everything" {
   }
 }
 
+run "the_longest_names_fit" {
+  command = plan
+
+  variables {
+    project_name = "a-project-of-24-letters0"
+    environment  = "sixteen-letters0"
+    service_account_roles = {
+      a-role-with-a-long-name = { namespace = "ops", service_account = "backup", policy_arns = [] }
+    }
+  }
+
+  assert {
+    condition     = output.karpenter.discovery_tag == "a-project-of-24-letters0-sixteen-letters0"
+    error_message = "AWS takes every name that is made of them."
+  }
+}
+
 run "only_a_network" {
   variables {
     enable_cluster  = false

@@ -12,7 +12,7 @@ variables {
   storage_gib               = 20
   storage_max_gib           = 100
   database_name             = "app"
-  master_username           = "master"
+  master_username           = "dbadmin"
   multi_az                  = false
   backup_retention_days     = 14
   deletion_protection       = true
@@ -32,8 +32,8 @@ run "it_is_private_and_encrypted" {
   }
 
   assert {
-    condition     = aws_db_instance.this.performance_insights_kms_key_id == aws_kms_key.this.arn
-    error_message = "Insights too."
+    condition     = aws_db_instance.this.master_user_secret_kms_key_id == aws_kms_key.this.arn
+    error_message = "The password too."
   }
 
   assert {
