@@ -11,6 +11,11 @@ output "vpc_id" {
 output "private_subnet_ids" {
   description = "Private subnets of the cluster."
   value       = local.private_subnet_ids
+
+  precondition {
+    condition     = !local.make_network || length(var.private_subnet_ids) == 0
+    error_message = "private_subnet_ids are those of a given VPC: name it in vpc_id."
+  }
 }
 
 output "cluster_name" {

@@ -6,6 +6,11 @@ output "vpc_id" {
 output "private_subnet_ids" {
   description = "Private subnets, one for each zone."
   value       = local.private_subnet_ids
+
+  precondition {
+    condition     = !var.enable_network || (var.vpc_id == null && length(var.private_subnet_ids) == 0)
+    error_message = "vpc_id and private_subnet_ids name a network that is there: set enable_network = false with them."
+  }
 }
 
 output "public_subnet_ids" {

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,17 @@ _NOT_INSTALLED = (
 )
 #: What ``terraform init`` says where it finds no provider, whatever kept it.
 _NOT_FOUND = ("Failed to query available provider packages", "Failed to install provider")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give every skip for want of the provider one place: one line of the summary."""
+    report = yield
+    if call.excinfo is not None and _NOT_INSTALLED in str(call.excinfo.value):
+        report.longrepr = (__file__, 0, _NOT_INSTALLED)
+    return report
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,3 @@ def test_it_is_valid_and_its_own_tests_pass(templates: Templates, template: str)
     summary = re.search(r"Success! (\d+) passed, 0 failed\.", said)
     assert summary is not None, said
     assert int(summary[1]) > 0
-
-
-def test_every_template_and_module_has_tests() -> None:
-    templates = resources.templates()
-    with_provider = {
-        str(versions.parent.relative_to(templates)) for versions in templates.rglob("versions.tf")
-    }
-    assert set(_ROOTS) == with_provider
-    assert {"bootstrap", "standard"} < with_provider

@@ -52,6 +52,13 @@ def test_templates_use_the_aws_provider_alone() -> None:
     assert {source for source in sources if not source.startswith("../")} == {"hashicorp/aws"}
 
 
+def test_every_template_and_module_for_aws_has_tests_of_its_own() -> None:
+    """``tests/aws`` runs what it finds, so nothing there would miss them."""
+    folders = {versions.parent for versions in resources.templates().rglob("versions.tf")}
+    assert {"bootstrap", "standard"} < {folder.name for folder in folders}
+    assert [folder for folder in folders if not list(folder.glob("tests/*.tftest.hcl"))] == []
+
+
 def test_no_template_carries_what_terraform_leaves_behind() -> None:
     """The wheel takes the folder as it is: a provider in it would weigh 700 MB."""
     left = [

@@ -47,6 +47,16 @@ run "a_subnet_of_another_vpc" {
   expect_failures = [data.aws_subnet.given]
 }
 
+run "subnets_without_their_vpc" {
+  command = plan
+
+  variables {
+    private_subnet_ids = ["subnet-01", "subnet-02"]
+  }
+
+  expect_failures = [output.private_subnet_ids]
+}
+
 run "the_operator_can_reach_the_api" {
   command = plan
 

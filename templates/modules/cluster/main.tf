@@ -76,7 +76,7 @@ resource "aws_eks_cluster" "this" {
   lifecycle {
     precondition {
       condition     = length(var.subnet_ids) >= 2
-      error_message = "EKS needs private subnets in at least two zones."
+      error_message = "EKS needs private subnets in at least two zones: name them in private_subnet_ids."
     }
   }
 

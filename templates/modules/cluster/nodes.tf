@@ -93,6 +93,11 @@ resource "aws_eks_node_group" "this" {
   lifecycle {
     create_before_destroy = true
     ignore_changes        = [scaling_config[0].desired_size] # an autoscaler's business
+
+    precondition {
+      condition     = var.node_count_max >= var.node_count
+      error_message = "node_count_max (${var.node_count_max}) is below node_count (${var.node_count})."
+    }
   }
 
   depends_on = [aws_iam_role_policy_attachment.node]

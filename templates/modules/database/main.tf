@@ -15,6 +15,13 @@ resource "aws_kms_key" "this" {
 resource "aws_db_subnet_group" "this" {
   name_prefix = "${var.name}-"
   subnet_ids  = var.subnet_ids
+
+  lifecycle {
+    precondition {
+      condition     = length(var.subnet_ids) >= 2
+      error_message = "RDS needs private subnets in at least two zones: name them in private_subnet_ids."
+    }
+  }
 }
 
 resource "aws_security_group" "this" {
@@ -98,6 +105,13 @@ resource "aws_db_instance" "this" {
 
   auto_minor_version_upgrade      = true
   enabled_cloudwatch_logs_exports = local.log_groups
+
+  lifecycle {
+    precondition {
+      condition     = var.storage_max_gib > var.storage_gib
+      error_message = "database_storage_max_gib (${var.storage_max_gib}) must be above database_storage_gib (${var.storage_gib})."
+    }
+  }
 
   depends_on = [aws_cloudwatch_log_group.this] # RDS would make them without an end to retention
 }

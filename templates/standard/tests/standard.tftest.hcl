@@ -131,6 +131,16 @@ run "a_subnet_of_another_vpc" {
   expect_failures = [data.aws_subnet.given]
 }
 
+run "a_network_both_given_and_made" {
+  command = plan
+
+  variables {
+    private_subnet_ids = ["subnet-01", "subnet-02"]
+  }
+
+  expect_failures = [output.private_subnet_ids]
+}
+
 run "what_is_refused" {
   command = plan
 

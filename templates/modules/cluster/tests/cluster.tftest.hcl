@@ -142,6 +142,16 @@ run "administrators_and_addons" {
   }
 }
 
+run "fewer_nodes_at_most_than_at_least" {
+  command = plan
+
+  variables {
+    node_count = 5
+  }
+
+  expect_failures = [aws_eks_node_group.this]
+}
+
 run "one_subnet_is_too_few" {
   command = plan
 

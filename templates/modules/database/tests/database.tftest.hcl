@@ -101,6 +101,26 @@ run "it_can_be_given_up" {
   }
 }
 
+run "one_subnet_is_too_few" {
+  command = plan
+
+  variables {
+    subnet_ids = ["subnet-01"]
+  }
+
+  expect_failures = [aws_db_subnet_group.this]
+}
+
+run "storage_that_cannot_grow" {
+  command = plan
+
+  variables {
+    storage_max_gib = 20
+  }
+
+  expect_failures = [aws_db_instance.this]
+}
+
 run "a_standby" {
   command = plan
 
