@@ -11,7 +11,7 @@ from .conftest import Templates
 pytestmark = [
     pytest.mark.aws,
     pytest.mark.long,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("aws_provider"),
 ]
 

@@ -16,12 +16,12 @@ from .cloud import Cloud, Json, StateStore
 pytestmark = [
     pytest.mark.aws,
     pytest.mark.long,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1500),
     pytest.mark.usefixtures("aws_provider"),
 ]
 
 #: RDS alone is asked every 30 s until it is there.
-_PATIENCE_S = 400.0
+_PATIENCE_S = 600.0
 
 #: What moto 5.2 forgets, so that a second plan would set it again; docs/templates.md says more.
 _FORGOTTEN_BY_MOTO = {
