@@ -198,4 +198,6 @@ async def test_standard_without_a_place_for_its_state_is_refused(
     assert (state.status, state.error_code) == (Status.FAILED, "TERRAFORM_FAILED")
     assert state.error_message is not None
     assert 'backend "s3" {}' in state.error_message
-    assert 'The "bucket" attribute' in await log_text(user, provision_id, StreamType.STDERR)
+    assert 'The attribute "bucket" is required' in await log_text(
+        user, provision_id, StreamType.STDERR
+    )
