@@ -140,15 +140,14 @@ class Chunk:
     """One upload unit of an attempt's log.
 
     :ivar seq: position in the attempt, from 0, without holes, over all streams
-    :ivar byte_offset: bytes of text in all earlier chunks of the attempt
-    :ivar text: valid UTF-8 without NUL; the view belongs to whoever made the chunk, who says how
-        long it stays valid
+    :ivar byte_offset: bytes of text, in UTF-8, in all earlier chunks of the attempt
+    :ivar text: without NUL; what the log's raw bytes were decoded to, the one time that they are
     """
 
     seq: int
     byte_offset: int
     stream: StreamType
-    text: memoryview
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

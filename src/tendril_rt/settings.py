@@ -20,8 +20,11 @@ from tendril_rt.model import ClusterId
 #: Two answers may be lost before a lease of 90 s runs out.
 _MAX_HEARTBEAT_INTERVAL_S = 40.0
 _MIN_POLL_INTERVAL_S = 0.05
+_MIN_SPOOL_BYTES = 1024 * 1024  # below, a batch on its way would be most of it
 
-Component = TypeVar("Component", bound="ControlSettings | AgentSettings | RunnerSettings")
+Component = TypeVar(
+    "Component", bound="ControlSettings | AgentSettings | RunnerSettings | LogSettings"
+)
 
 
 def _cluster_id(text: str) -> ClusterId:
@@ -87,6 +90,12 @@ def _heartbeat_interval(text: str) -> float:
 def _count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
         raise ValueError(f"must be a whole number from 1, not {text!r}")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or int(text) < _MIN_SPOOL_BYTES:
+        raise ValueError(f"must be a number of bytes from {_MIN_SPOOL_BYTES} (1 MiB), not {text!r}")
     return int(text)
 
 
@@ -297,12 +306,44 @@ class RunnerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How much output may wait on disk for the control plane, and for how long."""
+
+    spool_max_bytes: int = field(
+        default=64 * 1024 * 1024,
+        metadata=_from(
+            "TENDRIL_SPOOL_MAX_BYTES",
+            _bytes,
+            "bytes of one provision's output that may wait on disk to be delivered; beyond, its "
+            "middle is left out, visibly",
+        ),
+    )
+    spool_total_max_bytes: int = field(
+        default=1024 * 1024 * 1024,
+        metadata=_from(
+            "TENDRIL_SPOOL_TOTAL_MAX_BYTES",
+            _bytes,
+            "the same for all provisions together, with what earlier runs could not deliver",
+        ),
+    )
+    spool_keep_s: float = field(
+        default=7 * 86400.0,
+        metadata=_from(
+            "TENDRIL_SPOOL_KEEP_S",
+            _positive,
+            "seconds that output which could not be delivered is kept after its last change",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All of them."""
 
     control: ControlSettings
     agent: AgentSettings
     runner: RunnerSettings
+    logs: LogSettings
 
 
 def from_env(environ: Mapping[str, str]) -> Settings:
@@ -314,9 +355,10 @@ def from_env(environ: Mapping[str, str]) -> Settings:
     control = _parse(ControlSettings, environ, problems)
     agent = _parse(AgentSettings, environ, problems)
     runner = _parse(RunnerSettings, environ, problems)
-    if problems or control is None or agent is None or runner is None:
+    logs = _parse(LogSettings, environ, problems)
+    if problems or control is None or agent is None or runner is None or logs is None:
         raise ConfigError(*problems)
-    return Settings(control, agent, runner)
+    return Settings(control, agent, runner, logs)
 
 
 def _parse(

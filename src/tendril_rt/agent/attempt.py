@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import anyio
 
+from tendril_rt.agent.confidential import confidential_values
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.errors import (
@@ -31,8 +32,12 @@ from tendril_rt.errors import (
     Unauthorized,
     Unavailable,
 )
+from tendril_rt.logs import basin as basins
 from tendril_rt.logs import spool as spools
+from tendril_rt.logs.basin import Basin
 from tendril_rt.logs.reader import Reader
+from tendril_rt.logs.redact import Redactor
+from tendril_rt.logs.segments import Limits
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import (
@@ -55,6 +60,7 @@ from tendril_rt.runner.workspace import Workspace, workspace
 from tendril_rt.settings import RunnerSettings
 
 _DELIVERY_AT_SHUTDOWN_S = 60.0
+_SYNC_S = 5.0
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -83,9 +89,11 @@ class Equipment:
 
     :ivar program: Terraform's path, *terraform_version* what it says it is
     :ivar environ: the agent's environment, of which children see an allow-list
+    :ivar log_limits: what a spool may take, with the room that all of them share
     """
 
     settings: RunnerSettings
+    log_limits: Limits
     state_dir: Path
     program: str
     terraform_version: str
@@ -129,6 +137,7 @@ class Attempt:
         self._equipment = equipment
         self._notes = _Notes()
         self._step = "preparation"
+        self._redactor = Redactor(confidential_values(equipment.environ))
         self._executed = anyio.Event()
         self._undelivered = 0
         self._lost_bytes = 0
@@ -140,10 +149,10 @@ class Attempt:
 
         """
         lease = self._held.lease
-        path = self._equipment.spool_dir / f"{lease.provision_id}.{lease.attempt}.spool"
+        path = spools.folder_of(self._equipment.spool_dir, lease)
         with ExitStack() as stack:
             try:
-                spool = stack.enter_context(spools.create(path))
+                spool = stack.enter_context(spools.create(path, lease, self._equipment.log_limits))
             except SpoolError as exc:
                 outcome = Outcome(Status.FAILED, str(exc), exc.code)
                 return outcome if await self._report(outcome, log_chunks=0) else None
@@ -151,7 +160,7 @@ class Attempt:
             if self._undelivered:
                 _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
             else:
-                spools.discard(spool)
+                spools.discard(path)
         return reported
 
     async def _run(self, spool: Spool) -> Outcome | None:
@@ -192,6 +201,9 @@ class Attempt:
                 TendrilError.code,
             )
         if outcome is not None:
+            if outcome.error_message:
+                shown = self._redactor.redact_text(outcome.error_message)
+                outcome = replace(outcome, error_message=shown)
             duration_s = time.monotonic() - started_at
             message = f": {outcome.error_message}" if outcome.error_message else ""
             spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
@@ -220,19 +232,25 @@ class Attempt:
         lease = self._held.lease
         spool.system(f"provision {lease.provision_id}, attempt {lease.attempt}, by {kit.name}")
         snapshot = kit.read_snapshot(provision)
+        self._redactor = Redactor(confidential_values(kit.environ, snapshot))
         async with workspace(kit.settings.workspace_dir, lease.provision_id) as space:
-            terraform = await self._prepare(snapshot, space, spool)
-            await self._terraform_step(spool, "init", terraform.init)
-            self._held.phase = Phase.PLAN
-            await self._terraform_step(spool, "plan", lambda: terraform.plan(provision.operation))
-            if provision.operation is Operation.PLAN:
-                return
-            self._step = "terraform apply"
-            if not await self._keeper.confirm_apply(self._held):
-                raise _Interrupted("the apply was not begun")
-            await self._terraform_step(spool, "apply", terraform.apply)
+            with basins.create(space.root / basins.FILE_NAME) as basin:
+                terraform = await self._prepare(snapshot, space, spool, basin)
+                await self._terraform_step(spool, "init", terraform.init)
+                self._held.phase = Phase.PLAN
+                await self._terraform_step(
+                    spool, "plan", lambda: terraform.plan(provision.operation)
+                )
+                if provision.operation is Operation.PLAN:
+                    return
+                self._step = "terraform apply"
+                if not await self._keeper.confirm_apply(self._held):
+                    raise _Interrupted("the apply was not begun")
+                await self._terraform_step(spool, "apply", terraform.apply)
 
-    async def _prepare(self, snapshot: Snapshot, space: Workspace, spool: Spool) -> Terraform:
+    async def _prepare(
+        self, snapshot: Snapshot, space: Workspace, spool: Spool, basin: Basin
+    ) -> Terraform:
         """Fetch the template and write its inputs."""
         kit = self._equipment
         env = child_environment(kit.environ, kit.settings.pass_env)
@@ -248,7 +266,7 @@ class Attempt:
             env,
             kit.state_dir / "tfstate",
             self._provision.stack_key,
-            Reader(spool),
+            Reader(spool, basin, self._redactor),
             self._held.interrupt,
         )
         terraform.write_inputs(snapshot)
@@ -265,6 +283,9 @@ class Attempt:
             except TerraformError as exc:
                 spool.system(f"terraform {name}: exit {exc.exit_code}")
                 raise
+            finally:
+                with anyio.move_on_after(_SYNC_S, shield=True):
+                    await spool.sync()
 
     @asynccontextmanager
     async def _announced(self, spool: Spool, step: str) -> AsyncIterator[None]:
@@ -306,8 +327,8 @@ class Attempt:
         except LeaseLost as exc:
             _log.error("logs of %s: %s", self._held.lease.provision_id, exc)
             self._held.stop(Interruption.FENCED_OUT)
-        except Rejected as exc:
-            _log.error("the control plane refuses logs of %s: %s", self._held.lease, exc)
+        except (Rejected, SpoolError) as exc:
+            _log.error("logs of %s cannot be delivered: %s", self._held.lease, exc)
 
     async def _limit_delivery(self, scope: anyio.CancelScope) -> None:
         """At a shutdown, what cannot be delivered in time stays in the spool."""

@@ -24,6 +24,7 @@ from tendril_rt.control import wire
 from tendril_rt.control.client import AgentInfo, ControlPlane, control_plane
 from tendril_rt.control.realtime import Listener
 from tendril_rt.errors import Unavailable
+from tendril_rt.logs.segments import Allowance, Limits
 from tendril_rt.model import AgentId, ClaimId, HeartbeatAnswer, Lease, Phase, Provision, Snapshot
 from tendril_rt.runner import terraform
 from tendril_rt.runner.environment import child_environment
@@ -77,6 +78,9 @@ async def _equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
     )
     return Equipment(
         settings=settings.runner,
+        log_limits=Limits(
+            settings.logs.spool_max_bytes, Allowance(settings.logs.spool_total_max_bytes)
+        ),
         state_dir=settings.agent.state_dir,
         program=program,
         terraform_version=version,
