@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tendril_rt.logs import basin as basins
+from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.reader import FLUSH_BYTES, FLUSH_INTERVAL_S, Reader
 from tendril_rt.logs.redact import Redactor
@@ -24,14 +25,14 @@ def limits(max_bytes: int = 64 << 20, total_bytes: int = 1 << 30) -> Limits:
 @contextmanager
 def new_spool(folder: Path, allowed: Limits | None = None) -> Iterator[Spool]:
     """Open a new spool below *folder*."""
-    with spools.create(spools.folder_of(folder, LEASE), LEASE, allowed or limits()) as spool:
+    with spools.create(folders.folder_of(folder, LEASE), LEASE, allowed or limits()) as spool:
         yield spool
 
 
 @contextmanager
 def reopened(folder: Path, allowed: Limits | None = None) -> Iterator[Spool]:
     """Open the spool below *folder* again."""
-    with spools.reopen(spools.folder_of(folder, LEASE), allowed or limits()) as spool:
+    with spools.reopen(folders.folder_of(folder, LEASE), allowed or limits()) as spool:
         yield spool
 
 

@@ -33,6 +33,7 @@ from tendril_rt.errors import (
     Unavailable,
 )
 from tendril_rt.logs import basin as basins
+from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.basin import Basin
 from tendril_rt.logs.reader import Reader
@@ -149,7 +150,7 @@ class Attempt:
 
         """
         lease = self._held.lease
-        path = spools.folder_of(self._equipment.spool_dir, lease)
+        path = folders.folder_of(self._equipment.spool_dir, lease)
         with ExitStack() as stack:
             try:
                 spool = stack.enter_context(spools.create(path, lease, self._equipment.log_limits))
@@ -160,7 +161,7 @@ class Attempt:
             if self._undelivered:
                 _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
             else:
-                spools.discard(path)
+                folders.discard(path)
         return reported
 
     async def _run(self, spool: Spool) -> Outcome | None:

@@ -21,20 +21,19 @@ that can be written is preceded by a SYSTEM line saying how much is missing.
 
 import logging
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio.to_thread
-import orjson
 
 from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.errors import SpoolError
+from tendril_rt.logs import folders
 from tendril_rt.logs.acked import Acked, AckedFile
 from tendril_rt.logs.segment import Buffer, Progress, Record
 from tendril_rt.logs.segments import Limits, Segments
-from tendril_rt.model import AgentId, Chunk, Lease, ProvisionId, StreamType
+from tendril_rt.model import Chunk, Lease, StreamType
 
 _READ_BYTES = 256 * 1024
 _SYSTEM_LINE_CHARACTERS = 8192  # as much as the control plane keeps of an error message
@@ -237,19 +236,12 @@ class Spool:
 def create(folder: Path, lease: Lease, limits: Limits) -> Iterator[Spool]:
     """Open a new spool in *folder* (0700, its parent must exist); an older one is replaced.
 
-    The folder stays when the block ends: :func:`discard` it once everything is delivered.
+    The folder stays when the block ends: ``folders.discard`` it once everything is delivered.
 
     :raises SpoolError: it cannot be created
     """
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        about = {
-            "provision_id": lease.provision_id,
-            "attempt": lease.attempt,
-            "agent_id": lease.agent_id,
-        }
-        (folder / "about.json").write_bytes(orjson.dumps(about))
+        folders.make(folder, lease)
         spool = Spool(folder, lease, limits)
     except OSError as exc:
         raise SpoolError(
@@ -269,7 +261,7 @@ def reopen(folder: Path, limits: Limits) -> Iterator[Spool]:
     :raises SpoolError: there is none, or it cannot be read
     """
     try:
-        spool = Spool(folder, lease_of(folder), limits)
+        spool = Spool(folder, folders.lease_of(folder), limits)
         spool.load()
     except OSError as exc:
         raise SpoolError(f"cannot read the spool {folder}: {exc.strerror or exc}") from exc
@@ -277,32 +269,6 @@ def reopen(folder: Path, limits: Limits) -> Iterator[Spool]:
         yield spool
     finally:
         spool.release()
-
-
-def lease_of(folder: Path) -> Lease:
-    """Return whose log *folder* holds.
-
-    :raises SpoolError: it is not a spool
-    """
-    try:
-        about = orjson.loads((folder / "about.json").read_bytes())
-        return Lease(
-            ProvisionId(str(about["provision_id"])),
-            int(about["attempt"]),
-            AgentId(str(about["agent_id"])),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise SpoolError(f"{folder} is not a spool: about.json cannot be read ({exc})") from exc
-
-
-def folder_of(spool_dir: Path, lease: Lease) -> Path:
-    """Return where the spool of *lease* belongs."""
-    return spool_dir / f"{lease.provision_id}.{lease.attempt}"
-
-
-def discard(folder: Path) -> None:
-    """Remove a spool whose every chunk is stored by the control plane."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _decoded(record: Record) -> str:
