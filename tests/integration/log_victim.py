@@ -1,8 +1,9 @@
 """An agent's reader and shipper that may be killed at any moment: ``python -m … <folder>``.
 
 Imports once, then forks a new one for each line on its standard input: ``go``, or ``end`` for one
-that reads until both pipes are empty and ends. Says the pid of each, that it is alive once it goes on reading, and how it ended. What the
-control plane would hold is a file of lines, one per chunk, written before it is acknowledged.
+that reads until both pipes are empty and ends. Says the pid of each, that it is alive once it goes
+on reading, and how it ended. What the control plane would hold is a file of lines, one per chunk,
+written before it is acknowledged.
 """
 
 import os
@@ -41,17 +42,17 @@ def _opened(folder: Path) -> Iterator[tuple[Spool, Basin]]:
         yield spool, basin
 
 
-async def _live(folder: Path, *, is_last: bool) -> None:
+async def _live(folder: Path, is_last: bool) -> None:
     ended = anyio.Event()
     if is_last:
         ended.set()
     with _opened(folder) as (spool, basin):
         reader = Reader(spool, basin, Redactor([SECRET]), flush_interval_s=0.002)
         os.write(1, b"alive\n")
-        pipes = [os.open(folder / name, os.O_RDWR | os.O_NONBLOCK) for name in ("out", "err")]
+        out, err = (os.open(folder / name, os.O_RDWR | os.O_NONBLOCK) for name in ("out", "err"))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_ship, spool, folder / "stored")
-            await reader.drain(*pipes, ended)
+            await reader.drain(out, err, ended)
             spool.close()
 
 
@@ -72,9 +73,10 @@ async def _grown(spool: Spool) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     for line in sys.stdin:
+        is_last = line.strip() == "end"
         pid = os.fork()
         if pid == 0:
-            anyio.run(lambda: _live(folder, is_last=line.strip() == "end"))
+            anyio.run(_live, folder, is_last)
             os._exit(0)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

@@ -40,7 +40,8 @@ class Recorded:
 
 @contextmanager
 def recording(folder: Path) -> Iterator[Recorded]:
-    """Collect output in a new spool below *folder*."""
+    """Collect output in a new spool below *folder*, which is made."""
+    folder.mkdir()
     with new_spool(folder) as spool, reading(spool, flush_interval_s=0.0) as reader:
         yield Recorded(spool, reader)
 

@@ -123,7 +123,7 @@ def test_no_kill_loses_or_doubles_a_byte(tmp_path: Path, seed: int) -> None:
             thread.start()
         for _ in range(_KILLS):
             is_unborn = chance.random() < 0.2
-            how = _live(victims, "go", chance.uniform(0, 0.06), is_unborn=is_unborn)
+            how = _live(victims, "go", chance.uniform(0, 0.03), is_unborn=is_unborn)
             assert how == -signal.SIGKILL
         for program in programs.values():
             program.stop.set()

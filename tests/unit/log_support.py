@@ -57,7 +57,7 @@ def text_of(spool: Spool, stream: StreamType) -> str:
     return "".join(chunk.text for chunk in chunks(spool) if chunk.stream is stream)
 
 
-def shown(raw: bytes) -> str:
+def shown(raw: bytes | bytearray) -> str:
     """Return what the log shows of raw output without secrets."""
     return raw.replace(b"\0", b"").decode(errors="replace")
 

@@ -19,8 +19,8 @@ import struct
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tendril_rt.errors import SpoolError
 from tendril_rt.model import StreamType
@@ -37,8 +37,7 @@ _MAX_PIECES = 1000  # the kernel takes 1,024 in one call
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):  # made per chunk: a dataclass costs three times as much
     """How far a stream has come.
 
     :ivar raw_offset: behind the last raw byte that the spool covers
@@ -52,8 +51,7 @@ class Progress:
 Progresses = Mapping[StreamType, Progress]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One chunk as it stands in a segment; *raw* is valid as long as the buffer it was read into.
 
     :ivar progress: of its stream; for a mark, the bytes and the records that were left out
