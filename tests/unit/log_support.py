@@ -38,7 +38,7 @@ def reopened(folder: Path, allowed: Limits | None = None) -> Iterator[Spool]:
 
 def say(spool: Spool, stream: StreamType, raw: bytes) -> None:
     """Append a chunk that no reader read."""
-    spool.append(stream, [raw], Progress())
+    spool.append(stream, [([raw], Progress())])
 
 
 def chunks(spool: Spool, first_seq: int = 0) -> list[Chunk]:

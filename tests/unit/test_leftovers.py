@@ -67,12 +67,17 @@ def test_kept_spools_are_found_by_their_folder(folder: Path) -> None:
 
 def test_old_spools_are_removed_with_a_word(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     changed_at = max(file.stat().st_mtime for file in folder.iterdir())
-    keep = {"keep_s": 86400.0, "max_bytes": 1 << 20}
-    assert leftovers.prune(folder.parent, **keep, now=changed_at + 86000) > 0
+
+    def prune(age_s: float, *in_use: Path) -> int:
+        return leftovers.prune(
+            folder.parent, keep_s=86400, max_bytes=1 << 20, in_use=in_use, now=changed_at + age_s
+        )
+
+    assert prune(86000) > 0
     assert folder.exists()
-    leftovers.prune(folder.parent, **keep, now=changed_at + 2 * 86400, in_use=[folder])
+    prune(2 * 86400, folder)
     assert folder.exists()
-    assert leftovers.prune(folder.parent, **keep, now=changed_at + 2 * 86400) == 0
+    assert prune(2 * 86400) == 0
     assert not folder.exists()
     assert "not changed for 2.0 days" in caplog.text
 

@@ -140,7 +140,7 @@ def test_what_was_read_stays_valid_while_the_spool_grows(spool: Spool) -> None:
 
 def test_the_buffer_may_be_used_again_after_an_append(spool: Spool) -> None:
     buffer = bytearray(b"first")
-    spool.append(OUT, [memoryview(buffer)], Progress())
+    spool.append(OUT, [([memoryview(buffer)], Progress())])
     buffer[:] = b"other"
     assert contents(spool) == [(OUT, "first")]
 
@@ -227,7 +227,7 @@ def test_a_file_that_is_used_again_shows_nothing_of_its_earlier_content(tmp_path
 def test_a_reopened_spool_goes_on_with_the_next_number(tmp_path: Path) -> None:
     with new_spool(tmp_path) as spool:
         say(spool, OUT, "ä".encode())
-        spool.append(ERR, [b"b"], Progress(11, 2))
+        spool.append(ERR, [([b"b"], Progress(11, 2))])
         spool.acknowledge(1)
     with reopened(tmp_path) as spool:
         assert spool.lease == LEASE
@@ -242,7 +242,7 @@ def test_a_reopened_spool_goes_on_with_the_next_number(tmp_path: Path) -> None:
 
 def test_the_progress_of_a_stream_outlives_the_segment_that_it_was_in(tmp_path: Path) -> None:
     with new_spool(tmp_path) as spool:
-        spool.append(ERR, [b"early"], Progress(5, 0))
+        spool.append(ERR, [([b"early"], Progress(5, 0))])
         for _ in range(500):
             say(spool, OUT, b"x" * 20_000)
         spool.acknowledge(500)
@@ -263,7 +263,7 @@ def test_a_torn_end_costs_the_torn_record_and_no_other(
     with new_spool(folder) as spool:
         ends: list[int] = []
         for text in texts:
-            spool.append(OUT, [text], Progress(len(ends) + 1, 0))
+            spool.append(OUT, [([text], Progress(len(ends) + 1, 0))])
             ends.append(segment_of(spool).stat().st_size)
     path = segment_of(spool)
     written = path.read_bytes()

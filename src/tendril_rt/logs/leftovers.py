@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -52,7 +53,9 @@ async def deliver(folder: Path, limits: Limits, sinks: Sinks) -> Delivery:
 
     :raises SpoolError: it cannot be read
     """
-    with spools.reopen(folder, limits) as spool:
+    with ExitStack() as stack:
+        opened = spools.reopen(folder, limits)  # reads all of it
+        spool = await anyio.to_thread.run_sync(stack.enter_context, opened)
         spool.close()
         shipper = Shipper(spool, sinks(spool.lease), on_cancel=lambda _: None)
         try:

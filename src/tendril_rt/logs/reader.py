@@ -176,14 +176,15 @@ class Reader:
         self._flushed_at = now  # also when a split sequence has to wait for its end
 
     def _spool_chunks(self, stream: StreamType, *, at_least: int = 1, final: bool = False) -> None:
-        due = self._streams[stream].pending_bytes >= at_least
-        for pieces, progress in self._streams[stream].chunks(at_least=at_least, final=final):
-            if stream is StreamType.STDERR:
+        if self._streams[stream].pending_bytes < at_least:
+            return
+        chunks = self._streams[stream].take(at_least=at_least, final=final)
+        if stream is StreamType.STDERR:
+            for pieces, _ in chunks:
                 tail = b"".join([self._stderr_tail, *(piece[-_TAIL_BYTES:] for piece in pieces)])
                 self._stderr_tail = tail[-_TAIL_BYTES:]
-            self._spool.append(stream, pieces, progress)
-        if due:
-            self._flushed_at = self._clock()
+        self._spool.append(stream, chunks)
+        self._flushed_at = self._clock()
 
 
 @contextmanager

@@ -33,6 +33,8 @@ _MAGIC = b"tendril1"
 _FILE = struct.Struct("<8sIIQIQII")
 _RECORD = struct.Struct("<IIQIIIB3x")
 _CRC_BYTES = 4
+_CRC = struct.Struct("<I")
+_NUMBERS = {stream: number for number, stream in enumerate(STREAMS)}
 _MAX_PIECES = 1000  # the kernel takes 1,024 in one call
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -49,6 +51,8 @@ class Progress(NamedTuple):  # made per chunk: a dataclass costs three times as 
 
 
 Progresses = Mapping[StreamType, Progress]
+#: A chunk as pieces of other buffers, with the progress of its stream behind it.
+Piecewise = tuple[Sequence[Buffer], Progress]
 
 
 class Record(NamedTuple):
@@ -103,7 +107,7 @@ class Segment:
             spare.rename(path)
         descriptor = os.open(path, _FLAGS | os.O_CREAT, 0o600)
         try:
-            _write_all(descriptor, [_file_header(attempt, first, progress)], 0)
+            _write_all(descriptor, [_file_header(attempt, first, progress)], 0, _FILE.size)
         except OSError:
             os.close(descriptor)
             path.unlink(missing_ok=True)
@@ -122,8 +126,8 @@ class Segment:
         descriptor = os.open(made, _FLAGS | os.O_CREAT | os.O_TRUNC, 0o600)
         segment = cls(path, descriptor, attempt, first)
         try:
-            _write_all(descriptor, [_file_header(attempt, first, {})], 0)
-            segment.append(StreamType.SYSTEM, [text], left_out)
+            _write_all(descriptor, [_file_header(attempt, first, {})], 0, _FILE.size)
+            segment.append(StreamType.SYSTEM, [([text], left_out)])
             made.rename(path)
         except OSError:
             os.close(descriptor)
@@ -158,31 +162,35 @@ class Segment:
             raise
         return segment, progress
 
-    def append(self, stream: StreamType, pieces: Sequence[Buffer], progress: Progress) -> int:
-        """Write one record from *pieces*, which are not copied here; return its size in bytes.
+    def append(self, stream: StreamType, chunks: Sequence[Piecewise]) -> int:
+        """Write a record for each of *chunks* at once, from where its pieces are; return the size.
 
         :raises OSError: the disk refuses; the file is as before
         """
-        if len(pieces) >= _MAX_PIECES:
-            pieces = [b"".join(pieces)]
-        size = sum(map(len, pieces))
-        header = bytearray(_RECORD.size)
-        _RECORD.pack_into(
-            header, 0, 0, size, progress.raw_offset, progress.masked_bytes, self._attempt,
-            self.first + len(self._positions), STREAMS.index(stream),
-        )  # fmt: skip
-        crc = zlib.crc32(memoryview(header)[_CRC_BYTES:])
-        for piece in pieces:
-            crc = zlib.crc32(piece, crc)
-        header[:_CRC_BYTES] = crc.to_bytes(_CRC_BYTES, "little")
+        vector: list[Buffer] = []
+        end, sizes = self.end, array("I")
+        for ordinal, (pieces, progress) in enumerate(chunks, self.first + len(self)):
+            size = sum(map(len, pieces))
+            header = bytearray(_RECORD.size)
+            _RECORD.pack_into(
+                header, 0, 0, size, *progress, self._attempt, ordinal, _NUMBERS[stream]
+            )
+            crc = zlib.crc32(memoryview(header)[_CRC_BYTES:])
+            for piece in pieces:
+                crc = zlib.crc32(piece, crc)
+            _CRC.pack_into(header, 0, crc)
+            vector.append(header)
+            vector += pieces
+            sizes.append(end)
+            end += _RECORD.size + size
         try:
-            _write_all(self._descriptor, [header, *pieces], self.end)
+            _write_all(self._descriptor, vector, self.end, end - self.end)
         except OSError:
             os.ftruncate(self._descriptor, self.end)
             raise
-        self._positions.append(self.end)
-        self.end += len(header) + size
-        return len(header) + size
+        self._positions += sizes
+        written, self.end = end - self.end, end
+        return written
 
     def fit(self, index: int, count: int, size: int) -> tuple[int, int]:
         """Return where the records from *index* on begin and end that fit into *size* bytes.
@@ -268,7 +276,9 @@ def _record_at(
     return Record(STREAMS[stream], Progress(raw_offset, masked), data[begin:end])
 
 
-def _write_all(descriptor: int, pieces: list[Buffer], position: int) -> None:
+def _write_all(descriptor: int, pieces: list[Buffer], position: int, size: int) -> None:
     """:raises OSError: not all of it was taken"""
-    if os.pwritev(descriptor, pieces, position) != sum(map(len, pieces)):
+    if len(pieces) > _MAX_PIECES:  # full of masks, so it is worth a copy
+        pieces = [b"".join(pieces)]
+    if os.pwritev(descriptor, pieces, position) != size:
         raise OSError(errno.ENOSPC, "the disk filled up in the middle of a record")

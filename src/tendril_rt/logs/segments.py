@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tendril_rt.errors import SpoolError
-from tendril_rt.logs.segment import SUFFIX, Buffer, Progress, Progresses, Segment
+from tendril_rt.logs.segment import SUFFIX, Piecewise, Progress, Progresses, Segment
 from tendril_rt.model import StreamType
 
 _SEGMENT_BYTES = 4 * 1024 * 1024
@@ -91,10 +91,8 @@ class Segments:
         segment, place = self.locate(index)
         return segment.first + place
 
-    def append(
-        self, stream: StreamType, pieces: Sequence[Buffer], progress: Progress, reached: Progresses
-    ) -> None:
-        """Write one record.
+    def append(self, stream: StreamType, chunks: Sequence[Piecewise], reached: Progresses) -> None:
+        """Write a record for each of *chunks*, into one segment.
 
         :param reached: the progress of every stream, for the header of a new segment
         :raises OSError: the disk refuses; all is as before
@@ -105,9 +103,9 @@ class Segments:
             self._has_spare = False
             last = Segment.create(self._folder, self._attempt, self.next_ordinal, reached, spare)
             self._add(last)
-        self._resize(last.append(stream, pieces, progress))
-        self._count += 1
-        self.next_ordinal += 1
+        self._resize(last.append(stream, chunks))
+        self._count += len(chunks)
+        self.next_ordinal += len(chunks)
 
     def make_room(self, size: int) -> bool:
         """Leave out older records until *size* bytes fit; False if they cannot."""
@@ -163,7 +161,8 @@ class Segments:
         for segment in self._all:
             segment.close()
         self._limits.allowance.used_bytes -= self._size
-        self._spare.unlink(missing_ok=True)
+        if self._has_spare:
+            self._spare.unlink(missing_ok=True)
 
     def _load_one(self, path: Path, progress: dict[StreamType, Progress]) -> bool:
         try:

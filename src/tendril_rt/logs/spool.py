@@ -31,7 +31,7 @@ from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.errors import SpoolError
 from tendril_rt.logs import folders
 from tendril_rt.logs.acked import Acked, AckedFile
-from tendril_rt.logs.segment import Buffer, Progress, Record
+from tendril_rt.logs.segment import Piecewise, Progress, Record
 from tendril_rt.logs.segments import Limits, Segments
 from tendril_rt.model import Chunk, Lease, StreamType
 
@@ -81,36 +81,33 @@ class Spool:
         """All chunks before this one are stored by the control plane."""
         return self._acked.seq
 
-    def append(self, stream: StreamType, pieces: Sequence[Buffer], progress: Progress) -> None:
-        """Add one chunk made of *pieces*, without NUL; they are written from where they are.
+    def append(self, stream: StreamType, chunks: Sequence[Piecewise]) -> None:
+        """Add chunks made of pieces without NUL, which are written from where they are, at once.
 
         Never raises for a disk that refuses.
-
-        :param progress: of its stream, with this chunk
         """
-        size = sum(map(len, pieces))
+        size = sum(len(piece) for pieces, _ in chunks for piece in pieces)
         if size:
-            self._append(stream, pieces, progress, size)
-        if stream in self.progress:
-            self.progress[stream] = progress
+            self._append(stream, chunks, size)
+        if chunks and stream in self.progress:
+            self.progress[stream] = chunks[-1][1]
 
-    def _append(
-        self, stream: StreamType, pieces: Sequence[Buffer], progress: Progress, size: int
-    ) -> None:
+    def _append(self, stream: StreamType, chunks: Sequence[Piecewise], size: int) -> None:
         if self._unsaid_bytes:
             notice = f"[{self._unsaid_bytes} bytes of output are missing: the disk was full]\n"
-            if not self._write(StreamType.SYSTEM, [notice.encode()], Progress()):
+            said = [([notice.encode()], Progress())]
+            if not self._write(StreamType.SYSTEM, said, len(notice)):
                 self.lose(size)
                 return
             self._unsaid_bytes = 0
-        if not self._write(stream, pieces, progress):
+        if not self._write(stream, chunks, size):
             self.lose(size)
 
     def system(self, line: str) -> None:
         """Add a line of the agent itself; the end of a very long one is left out."""
         text = line[:_SYSTEM_LINE_CHARACTERS].replace("\0", "")
         raw = f"{text}\n".encode(errors="replace")
-        self.append(StreamType.SYSTEM, [raw], Progress())
+        self.append(StreamType.SYSTEM, [([raw], Progress())])
 
     def lose(self, count: int) -> None:
         """Count output that could not be kept; it is said with the next chunk that can."""
@@ -211,16 +208,16 @@ class Spool:
                 position += 1
         return offset
 
-    def _write(self, stream: StreamType, pieces: Sequence[Buffer], progress: Progress) -> bool:
+    def _write(self, stream: StreamType, chunks: Sequence[Piecewise], size: int) -> bool:
         left_out_bytes = self._segments.left_out_bytes
-        has_room = self._segments.make_room(sum(map(len, pieces)))
+        has_room = self._segments.make_room(size)
         if self._segments.left_out_bytes != left_out_bytes:  # later chunks have other numbers now
             self._known = (self._acked.seq, self._acked.byte_offset)
         if not has_room:
             self._say_lost("the spools are full: see TENDRIL_SPOOL_MAX_BYTES")
             return False
         try:
-            self._segments.append(stream, pieces, progress, self.progress)
+            self._segments.append(stream, chunks, self.progress)
         except OSError as exc:
             self._say_lost(str(exc))
             return False

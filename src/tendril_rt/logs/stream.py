@@ -5,12 +5,11 @@ made in Python. All positions are raw offsets (``basin.py``).
 """
 
 from collections import deque
-from collections.abc import Iterator
 
 from tendril_rt.logs.basin import Lane
 from tendril_rt.logs.cut import cut_at
 from tendril_rt.logs.redact import MASK, Redactor
-from tendril_rt.logs.segment import Buffer, Progress
+from tendril_rt.logs.segment import Buffer, Piecewise, Progress
 
 
 class Stream:
@@ -51,23 +50,20 @@ class Stream:
         for begin, end in scan.masked:
             self._mask(base + begin, base + end)
 
-    def chunks(
-        self, *, at_least: int = 1, final: bool = False
-    ) -> Iterator[tuple[list[Buffer], Progress]]:
-        """Take chunks while at least so many bytes are pending.
-
-        Each one's pieces are valid until the next read, and taken when the next one is asked for.
+    def take(self, *, at_least: int = 1, final: bool = False) -> list[Piecewise]:
+        """Return chunks while at least so many bytes are pending; valid until the next read.
 
         :param final: also take what looks like the start of a sequence
         """
+        taken: list[Piecewise] = []
         while self.pending_bytes >= at_least:
             end = self._cut(final=final)
             if end == self._lane.start:
-                return
-            pieces = self._pieces(end)
-            if pieces:
-                yield pieces, Progress(end, max(0, self._masked_until - end))
+                break
+            if pieces := self._pieces(end):
+                taken.append((pieces, Progress(end, max(0, self._masked_until - end))))
             self._lane.start = end
+        return taken
 
     def _mask(self, begin: int, end: int) -> None:
         if self._masked and begin < self._masked[-1][1]:
