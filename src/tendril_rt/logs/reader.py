@@ -107,13 +107,10 @@ class Reader:
         for stream in STREAMS:
             self._take(stream, final=False)
         while len(selector.get_map()) > 1:  # more than the bell
-            if ended is not None and ended.is_set():
-                await anyio.lowlevel.checkpoint()
-                if not self._read_ready(selector):
+            if not await self._read_ready(selector):  # looking first is cheaper than waiting
+                if ended is not None and ended.is_set():
                     return
-            else:
                 await self._wait(selector.fileno())
-                self._read_ready(selector)
             self._flush(self._clock())
 
     async def _wait(self, descriptor: int) -> None:
@@ -127,7 +124,7 @@ class Reader:
         with anyio.move_on_after(timeout_s):
             await anyio.wait_readable(descriptor)
 
-    def _read_ready(self, selector: selectors.DefaultSelector) -> bool:
+    async def _read_ready(self, selector: selectors.DefaultSelector) -> bool:
         """Read what had arrived at this moment; True if there was anything, or an end."""
         arrived = [
             (key.data, key.fd, _unread_bytes(key.fd))
@@ -136,13 +133,13 @@ class Reader:
         ]
         for stream, descriptor, count in sorted(arrived, key=lambda ready: STREAMS.index(ready[0])):
             if count:
-                self._read(stream, descriptor, count)
-            elif not self._read(stream, descriptor, _READ_BYTES):
+                await self._read(stream, descriptor, count)
+            elif not await self._read(stream, descriptor, _READ_BYTES):
                 selector.unregister(descriptor)
                 self._take(stream, final=True)
         return bool(arrived)
 
-    def _read(self, stream: StreamType, descriptor: int, count: int) -> bool:
+    async def _read(self, stream: StreamType, descriptor: int, count: int) -> bool:
         """Read *count* bytes, or what there is of them; False at the end of the stream."""
         # Bytes of the other stream that came earlier must be stored earlier.
         other = STREAMS[1] if stream is STREAMS[0] else STREAMS[0]
@@ -161,6 +158,7 @@ class Reader:
                 return False
             count -= read
             self._take(stream, final=False)
+            await anyio.lowlevel.checkpoint()  # others, such as the shipper, have their turn
         return True
 
     def _take(self, stream: StreamType, *, final: bool) -> None:
@@ -169,7 +167,8 @@ class Reader:
         self._spool_chunks(stream, at_least=1 if final else self._flush_bytes, final=final)
 
     def _flush(self, now: float) -> None:
-        if now - self._flushed_at < self._flush_interval_s:
+        is_pending = any(stream.is_pending for stream in self._streams.values())
+        if not is_pending or now - self._flushed_at < self._flush_interval_s:
             return
         for stream in STREAMS:
             self._spool_chunks(stream)
