@@ -14,13 +14,14 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 from tendril_rt.logs.disguises import forms_of
 
 MASK = b"[redacted]"
 _GROUP = 48  # beyond 64 patterns the library falls back to a search 20 times slower
 _HEAD_BYTES = 4
+_START_BYTES = 32  # of a form, which are searched for; the rest is compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,17 @@ class Redactor:
         forms = sorted(forms_of(secrets) | {shape.anchor for shape in _SHAPES})
         shapes = {shape.anchor: shape for shape in _SHAPES}
         self._forms = forms
-        self._shapes = [shapes.get(form) for form in forms]
+        self._shapes = shapes
+        begun: dict[bytes, list[bytes]] = {}
+        for form in forms:
+            begun.setdefault(form[:_START_BYTES], []).append(form)
+        starts = list(begun)
         self._quick = [
-            BytesAhoCorasick(forms[i : i + _GROUP], MatchKind.LeftmostFirst)
-            for i in range(0, len(forms), _GROUP)
+            BytesAhoCorasick(starts[i : i + _GROUP], MatchKind.LeftmostFirst)
+            for i in range(0, len(starts), _GROUP)
         ]
-        self._exact = BytesAhoCorasick(forms, implementation=Implementation.ContiguousNFA)
+        self._exact = BytesAhoCorasick(starts)
+        self._begun = list(begun.values())
         self._longest = max(map(len, forms))
         heads = sorted({form[:_HEAD_BYTES] for form in forms})
         self._head = re.compile(b"|".join(map(re.escape, heads)))
@@ -129,16 +135,13 @@ class Redactor:
     ) -> tuple[list[tuple[int, int]], int]:
         """Return the spans to mask, and how many bytes are decided."""
         found: list[tuple[int, int]] = []
-        for form, begin, end in self._exact.find_matches_as_indexes(window, overlapping=True):
-            shape = self._shapes[form]
-            if shape is None:
-                found.append((begin, end))
-                continue
-            shape_end = _end_of(shape, window, begin, final=final)
-            if shape_end is None:
-                held = min(held, begin)
-            elif shape_end > begin:
-                found.append((begin, shape_end))
+        for start, begin, _ in self._exact.find_matches_as_indexes(window, overlapping=True):
+            for form in self._begun[start]:
+                end = self._end_of(form, window, begin, final=final)
+                if end is None:
+                    held = min(held, begin)
+                elif end > begin:
+                    found.append((begin, end))
         spans: list[tuple[int, int]] = []
         for begin, end in sorted(found):
             if begin >= held:
@@ -148,6 +151,13 @@ class Redactor:
             else:
                 spans.append((begin, end))
         return spans, held
+
+    def _end_of(self, form: bytes, window: memoryview, begin: int, *, final: bool) -> int | None:
+        """Return where *form* ends that seems to begin there; see :func:`_end_of_shape`."""
+        if shape := self._shapes.get(form):
+            return _end_of_shape(shape, window, begin, final=final)
+        end = begin + len(form)
+        return end if len(form) <= _START_BYTES or window[begin:end] == form else begin
 
     def _begun_form(self, window: memoryview) -> int:
         """Return where the first form begins that the next bytes may complete; else the size."""
@@ -170,7 +180,7 @@ class Redactor:
         return index < len(self._forms) and self._forms[index].startswith(tail)
 
 
-def _end_of(shape: _Shape, window: memoryview, begin: int, *, final: bool) -> int | None:
+def _end_of_shape(shape: _Shape, window: memoryview, begin: int, *, final: bool) -> int | None:
     """Return where a shape ends, *begin* if it is none, None if later bytes decide."""
     end = min(len(window), begin + shape.reach)
     if shape.closed and (found := shape.closed.match(window, begin, end)):
