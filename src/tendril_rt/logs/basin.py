@@ -4,7 +4,7 @@
 keeps them when the process is killed, so whoever reopens the file has what was taken out of the
 pipe and not yet spooled. Nothing is copied for that: the mapping *is* the read buffer.
 
-The file holds raw output, before redaction, of at most its own size (1 MiB). So it lives beside
+The file holds raw output, before redaction, of at most its own size (2 MiB). So it lives beside
 ``terraform.tfvars.json``, with the same mode 0600 in the same private workspace, never in the state
 directory, and goes with the workspace.
 
@@ -31,7 +31,7 @@ from tendril_rt.errors import WorkspaceError
 from tendril_rt.model import StreamType
 
 FILE_NAME = "output.basin"
-SLOT_BYTES = 256 * 1024
+SLOT_BYTES = 512 * 1024
 STREAMS = (StreamType.STDOUT, StreamType.STDERR)
 _HEADER_BYTES = 4096
 _LANE_WORDS = 4  # active slot, raw offset of slot 0, of slot 1, unused

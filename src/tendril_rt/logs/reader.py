@@ -27,7 +27,7 @@ from tendril_rt.model import StreamType
 FLUSH_INTERVAL_S = 0.5
 FLUSH_BYTES = 10 * 1024
 PIPE_BYTES = 1024 * 1024
-_READ_BYTES = 128 * 1024
+_READ_BYTES = 256 * 1024  # half a slot, and what goes into one request
 _ROOM_BYTES = 64 * 1024
 _TAIL_BYTES = 4 * 1024
 

@@ -133,15 +133,14 @@ class Spool:
         chunks: list[Chunk] = []
         cost = 0
         for record in self._records(first_seq, max_chunks, max_bytes):
-            text = _decoded(record)
-            cost += len(record.raw)
+            text, size = _decoded(record), len(record.raw)
+            cost += size
             if "\x1b" in text:  # counting alone would look at each character
                 cost += _ESCAPE_COST * text.count("\x1b")
             if chunks and cost > max_bytes:
                 break
-            self.decoded_bytes += len(record.raw)
-            seq = first_seq + len(chunks)
-            chunks.append(Chunk(seq, offset, record.stream, text))
+            self.decoded_bytes += size
+            chunks.append(Chunk(first_seq + len(chunks), offset, record.stream, text))
             offset += _stored_bytes(record, text)
         self._known = (first_seq + len(chunks), offset)
         return chunks
