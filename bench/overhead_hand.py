@@ -110,7 +110,8 @@ class Noter:
 def by_hand(commands: Sequence[Command], old: Path, new: Path) -> Mapping[str, float]:
     """Run *commands* of an agent in *old* in the folder *new*; return seconds by name.
 
-    A name that comes again adds to its seconds. Only the commands are timed, not the files that the agent wrote for them.
+    A name that comes again adds to its seconds. Only the commands are timed, not the files that
+    the agent wrote for them.
     """
     took: dict[str, float] = defaultdict(float)
     shutil.rmtree(new / "workspaces", ignore_errors=True)
