@@ -140,6 +140,18 @@ class StateStore:
         )
         return None if item is None else _parsed(item["Info"]["S"])
 
+    def leave_lock(self, key: str, kind: LockKind, lock: Json) -> None:
+        """Write *lock* as a Terraform does that takes it."""
+        text = json.dumps(lock)
+        if kind == "lockfile":
+            s3 = self.cloud.client("s3", _STORE_REGION)
+            s3.put_object(Bucket=self.bucket, Key=f"{key}.tflock", Body=text.encode())
+            return
+        self.cloud.client("dynamodb", _STORE_REGION).put_item(
+            TableName=_TABLE,
+            Item={"LockID": {"S": f"{self.bucket}/{key}"}, "Info": {"S": text}},
+        )
+
     def _object(self, key: str) -> Json | None:
         try:
             found = self.cloud.client("s3", _STORE_REGION).get_object(Bucket=self.bucket, Key=key)

@@ -16,7 +16,7 @@ from tests.conftest import RunningPlane
 from tests.integration.agents import Fleet, template_repo
 
 from .cloud import Cloud, StateStore, running_cloud
-from .held_apply import HELD
+from .held_apply import HELD, Gate
 
 _NOT_INSTALLED = (
     "the AWS provider is not installed: name in TF_CLI_CONFIG_FILE a CLI configuration whose "
@@ -109,3 +109,11 @@ def repo(tmp_path_factory: pytest.TempPathFactory, templates: Templates) -> str:
 def fleet(plane: RunningPlane, cluster: Registration, tmp_path: Path) -> Fleet:
     """Agents of a cluster of this test's own."""
     return Fleet(plane, cluster, tmp_path)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """What holds an apply."""
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.close()

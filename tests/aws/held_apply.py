@@ -4,14 +4,18 @@ The template needs no provider, so neither a download nor a cloud beside the sta
 
     gate = Gate(tmp_path / "gate")                # before the provision is queued
     repo = template_repo(folder, held=HELD)       # from tests.integration.agents
-    snapshot(repo, template_source={…, "path": "held"}, terraform_vars={"gate": str(gate.path)},
-             backend_config=store.backend_config("some/key", "lockfile"))
-    …  # "(local-exec): begun" in the log: the apply runs and holds the lock, see store.lock(…)
+    held(repo, gate, store.backend_config("some/key", "lockfile"))  # to be queued
+    await begun(user, provision_id)               # it holds the lock: see store.lock(…)
     gate.open()                                   # or kill something while it is held
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+from tendril_rt.control.owner import Owner
+from tendril_rt.model import ProvisionId, StreamType
+from tests.integration.agents import eventually, log_text, snapshot
 
 HELD = """
 terraform {
@@ -32,6 +36,26 @@ resource "terraform_data" "held" {
   }
 }
 """
+
+
+def held(repo: str, gate: "Gate", backend_config: Mapping[str, str]) -> dict[str, object]:
+    """Return a configuration whose apply waits for *gate*."""
+    return snapshot(
+        repo,
+        template_source={"repo": repo, "version": "v1", "path": "held"},
+        terraform_vars={"gate": str(gate.path)},
+        backend_config=dict(backend_config),
+    )
+
+
+async def begun(user: Owner, provision_id: ProvisionId) -> None:
+    """Wait until the apply holds the lock and waits."""
+
+    async def look() -> bool | None:
+        text = await log_text(user, provision_id, StreamType.STDOUT)
+        return "(local-exec): begun" in text or None
+
+    await eventually(look, "the apply did not begin")
 
 
 class Gate:

@@ -17,6 +17,7 @@ import anyio
 from tendril_rt import resources
 from tendril_rt.control.owner import LogRow, Owner, ProvisionState, Registration
 from tendril_rt.model import ProvisionId, StreamType
+from tendril_rt.runner.launched import COOKIE
 from tests.conftest import TENDRIL, RunningPlane
 
 T = TypeVar("T")
@@ -97,6 +98,25 @@ class Fleet:
                 process.kill()
                 process.wait()
                 raise
+
+
+def killed(agent: Agent) -> None:
+    """Kill the agent alone, and wait for its end."""
+    agent.signal(signal.SIGKILL)
+    agent.process.wait()
+
+
+def pids_of_steps(agent: Agent) -> list[int]:
+    """Return the processes that steps of this agent's provisions started."""
+    marked = f"{COOKIE}={agent.workspace_dir}/".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if marked in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
 
 
 async def eventually(

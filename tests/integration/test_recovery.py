@@ -1,6 +1,5 @@
 """A killed agent's next life: what it finds, takes up, tells and clears away."""
 
-import signal
 from pathlib import Path
 
 import psycopg
@@ -14,7 +13,9 @@ from tests.integration.agents import (
     Fleet,
     ended,
     eventually,
+    killed,
     log_text,
+    pids_of_steps,
     snapshot,
     template_repo,
 )
@@ -76,26 +77,8 @@ def _open(gate: Path) -> None:
     gate.touch()
 
 
-def _kill(agent: Agent) -> None:
-    agent.signal(signal.SIGKILL)
-    agent.process.wait()
-
-
-def _pids_of_steps(agent: Agent) -> list[int]:
-    """Return the processes that steps of this agent's provisions started."""
-    marked = f"PROVISION_STEP_DIR={agent.workspace_dir}/".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if marked in (process / "environ").read_bytes():
-                found.append(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
 def _terraforms(agent: Agent) -> list[int]:
-    pids = _pids_of_steps(agent)
+    pids = pids_of_steps(agent)
     return sorted(pid for pid in pids if _name_of(pid).startswith("terraform"))
 
 
@@ -112,7 +95,7 @@ async def test_a_terraform_that_outlived_its_agent_is_taken_up_and_no_line_is_mi
     with fleet.agent() as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
+        killed(first)
         alive = _terraforms(first)
         assert alive
     with fleet.agent() as second:
@@ -121,7 +104,7 @@ async def test_a_terraform_that_outlived_its_agent_is_taken_up_and_no_line_is_mi
         _open(gate)
         state = await ended(user, provision_id)
         await second.says(f"provision {provision_id}: SUCCESS")
-        assert _pids_of_steps(second) == []
+        assert pids_of_steps(second) == []
         assert list(second.workspace_dir.iterdir()) == []
         assert list((second.state_dir / "spool").iterdir()) == []
         assert list((second.state_dir / "attempts").iterdir()) == []
@@ -140,7 +123,7 @@ async def test_an_apply_that_ended_while_nobody_looked_ends_with_its_own_result(
     with fleet.agent() as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
+        killed(first)
         _open(gate)
         run_dir = first.workspace_dir / provision_id / "run" / "apply"
 
@@ -162,8 +145,8 @@ async def test_an_apply_that_was_killed_with_its_agent_fails_and_says_what_to_do
     with fleet.agent() as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
-        for pid in _pids_of_steps(first):
+        killed(first)
+        for pid in pids_of_steps(first):
             kill(pid)
     with fleet.agent() as second:
         state = await ended(user, provision_id)
@@ -182,12 +165,12 @@ async def test_an_agent_that_is_restarted_while_the_control_plane_is_away_goes_o
     with fleet.agent() as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
+        killed(first)
     with fleet.agent(SUPABASE_URL="http://127.0.0.1:9") as deaf:
         await deaf.says("taking up provision")
         await deaf.says("cannot reach the control plane")
-        assert _pids_of_steps(deaf) != []
-        _kill(deaf)
+        assert pids_of_steps(deaf) != []
+        killed(deaf)
     _open(gate)
     with fleet.agent():
         state = await ended(user, provision_id)
@@ -203,7 +186,7 @@ async def test_an_attempt_that_was_superseded_is_stopped_and_says_nothing(
     with fleet.agent() as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
+        killed(first)
     with psycopg.connect(plane.database_url) as connection:  # as if it had been given up long ago
         connection.execute("delete from provision_leases where provision_id = %s", (provision_id,))
         connection.execute(
@@ -215,7 +198,7 @@ async def test_an_attempt_that_was_superseded_is_stopped_and_says_nothing(
         await second.says(f"provision {provision_id}: left to the control plane")
 
         async def is_stopped() -> bool | None:
-            return _pids_of_steps(second) == [] or None
+            return pids_of_steps(second) == [] or None
 
         await eventually(is_stopped, "its processes live on")
         assert list(second.workspace_dir.iterdir()) == []
@@ -232,7 +215,7 @@ async def test_the_workspace_of_another_agent_that_may_come_back_is_left_alone(
     with fleet.agent("one", TENDRIL_WORKSPACE_DIR=shared) as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
+        killed(first)
     with fleet.agent("two", TENDRIL_WORKSPACE_DIR=shared) as neighbour:
         await neighbour.says("online")
         assert (Path(shared) / provision_id).is_dir()
@@ -249,10 +232,10 @@ async def test_twice_killed_is_as_good_as_once(
     with fleet.agent() as first:
         provision_id = await _counting(user, fleet, repo, gate)
         await _prints(user, provision_id)
-        _kill(first)
+        killed(first)
     with fleet.agent() as second:
         await second.says("taking up provision")
-        _kill(second)
+        killed(second)
     with fleet.agent():
         _open(gate)
         state = await ended(user, provision_id)
