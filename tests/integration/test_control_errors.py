@@ -524,6 +524,7 @@ async def test_a_claim_keeps_every_digit_of_the_snapshot(
     row = {
         **{"id": _PROVISION, "cluster_id": _CLUSTER, "attempt": 2, "operation": "APPLY"},
         **{"stack_key": "s", "configuration_hash": None, "config_snapshot": snapshot},
+        "signature": None,
     }
     server.answers([row])
 
