@@ -108,7 +108,7 @@ class Bench:
             program=self.program,
             terraform_version="Terraform v1",
             environ={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environ},
-            read_snapshot=lambda provision: parse_snapshot(provision.snapshot_json),
+            read_snapshot=lambda provision, _: parse_snapshot(provision.snapshot_json),
             name="bench",
             **self.extra,  # type: ignore[arg-type]
         )

@@ -523,7 +523,8 @@ async def test_a_claim_keeps_every_digit_of_the_snapshot(
     snapshot = '{"terraform_vars": {"n": 12345678901234567890123, "x": 1.10}}'
     row = {
         **{"id": _PROVISION, "cluster_id": _CLUSTER, "attempt": 2, "operation": "APPLY"},
-        **{"stack_key": "s", "configuration_hash": None, "config_snapshot": snapshot},
+        **{"stack_key": "s", "configuration_hash": None, "signature": None},
+        "config_snapshot": snapshot,
     }
     server.answers([row])
 

@@ -23,8 +23,9 @@ from tendril_rt.settings import RunnerSettings, Settings
 class Snapshots(Protocol):
     """Reads a provision's configuration."""
 
-    def __call__(self, provision: Provision) -> Snapshot:
-        """:raises SnapshotError: malformed, or not what its hash says
+    def __call__(self, provision: Provision, begun_at: float) -> Snapshot:
+        """:param begun_at: when its attempt began, in seconds since 1970
+        :raises SnapshotError: malformed, or not what its hash says
         :raises SignatureError: not signed by a trusted key
         """
 
@@ -115,9 +116,9 @@ class _SnapshotReader:
 
     settings: RunnerSettings
 
-    def __call__(self, provision: Provision) -> Snapshot:
+    def __call__(self, provision: Provision, begun_at: float) -> Snapshot:
         if self.settings.trusted_keys:
-            signing.verify(provision, self.settings.trusted_keys)
+            signing.verify(provision, self.settings.trusted_keys, now=lambda: begun_at)
         snapshot.check_hash(
             provision.snapshot_json,
             provision.configuration_hash,

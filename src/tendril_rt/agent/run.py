@@ -86,7 +86,7 @@ class Run:
             self._spool.system(f"the agent was restarted and goes on with {record.step}")
             if record.has_begun("apply"):
                 held.phase, held.is_applying = Phase.APPLY, True
-        snapshot = self._kit.read_snapshot(record.provision)
+        snapshot = self._kit.read_snapshot(record.provision, record.started_at)
         self._limits = self._limits.tightened(snapshot.timeouts)
         base, provision_id = self._kit.settings.workspace_dir, held.lease.provision_id
         async with workspace(base, provision_id, keep=self._is_resumed) as space:

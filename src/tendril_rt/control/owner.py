@@ -19,6 +19,7 @@ from tendril_rt.model import ClusterId, Operation, ProvisionId, Status, StreamTy
 
 _PAGE_ROWS = 500
 _TIMEOUT_S = 10.0
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024  # a page of the largest chunks, whatever their escapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,5 +165,12 @@ class Owner:
 @asynccontextmanager
 async def owner(url: str, api_key: str, user_token: str) -> AsyncIterator[Owner]:
     """Open an owner's session; nothing is sent before the first call."""
-    async with connect(url, api_key, token=user_token, headers={}, timeout_s=_TIMEOUT_S) as rest:
+    async with connect(
+        url,
+        api_key,
+        token=user_token,
+        headers={},
+        timeout_s=_TIMEOUT_S,
+        max_answer_bytes=_MAX_ANSWER_BYTES,
+    ) as rest:
         yield Owner(rest)
