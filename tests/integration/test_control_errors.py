@@ -1,8 +1,10 @@
 """What each failure of the control plane becomes, and what the agent sends, over real sockets."""
 
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -413,6 +415,64 @@ async def test_an_answer_that_cannot_be_unpacked_is_no_answer(
     server.answer = answer
 
     assert type(await _failure(_beat(control))) is Unavailable
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(
+    server: Server, control: ControlPlane
+) -> None:
+    sent_bytes = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent_bytes
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b" " * 1024 * 1024)
+                sent_bytes += 1024 * 1024
+        return response
+
+    server.answer = answer
+
+    error = await _failure(_claim(control))
+
+    assert type(error) is Unavailable
+    assert f"more than {16 * 1024 * 1024} bytes" in str(error) or "Timeout" in str(error)
+    assert sent_bytes < 64 * 1024 * 1024
+
+
+async def test_an_answer_that_unpacks_to_a_huge_one_is_not_unpacked(
+    server: Server, control: ControlPlane
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(body=gzip.compress(b" " * 100_000_000), headers=headers)
+
+    server.answer = answer
+
+    error = await _failure(_beat(control))
+
+    assert "packed" in str(error)
+    assert server.received[0].headers["accept-encoding"] == "identity"
+
+
+@_EVERY_CALL
+async def test_a_redirect_is_not_followed(
+    server: Server, control: ControlPlane, call: Call
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": f"{server.url}/elsewhere"})
+
+    server.answer = answer
+
+    assert type(await _failure(call(control))) is Unavailable
+    assert [request.path for request in server.received if "elsewhere" in request.path] == []
+
+
+async def test_what_a_server_says_stays_on_one_line(server: Server, control: ControlPlane) -> None:
+    server.answers(_pg("PT422", "no\n12:00:00Z INFO all is well"), status=422)
+
+    assert "\n" not in str(await _failure(_beat(control)))
 
 
 @_EVERY_CALL

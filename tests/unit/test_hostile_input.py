@@ -67,7 +67,7 @@ ROW: dict[str, object] = {
     "signature": None,
     "config_snapshot": "{}",
     "created_at": "2026-11-21T10:00:00+00:00",
-    "started_at": "2026-11-21T10:00:00",
+    "started_at": "2026-11-21T10:00:00+00:00",
 }
 LEASE: dict[str, object] = {"provision_id": PROVISION, "held": True, "cancel": "none"}
 BEAT: dict[str, object] = {"leases": [LEASE], "drain": False, "lease_ttl_s": 90}
@@ -95,6 +95,7 @@ def test_a_claim_is_a_provision_with_a_name_fit_for_folders_or_unavailable(answe
     "name", ["../../etc", "..", "", "/", "x", PROVISION.upper(), f"{PROVISION}/..", f" {PROVISION}"]
 )
 def test_an_id_that_would_lead_out_of_the_workspaces_is_refused(name: str) -> None:
+    assert wire.provision_of([ROW], AGENT) is not None
     with pytest.raises(Unavailable, match="fetch_next_provision"):
         wire.provision_of([{**ROW, "id": name}], AGENT)
 
