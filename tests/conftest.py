@@ -24,7 +24,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")
 
 # The same examples each time; `make fuzz` looks for new ones, for much longer.
 settings.register_profile("same", derandomize=True, deadline=None)
-settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TENDRIL = (sys.executable, "-m", "tendril_rt.cli.main")
