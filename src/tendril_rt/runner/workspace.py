@@ -131,7 +131,8 @@ def _open(base: Path, provision_id: ProvisionId) -> int:
     """Return the lock of the directory, which may be there or not."""
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if base.stat().st_uid not in (0, os.geteuid()):
+        owners = {base.stat().st_uid, base.lstat().st_uid}  # of a link, too: it can be turned
+        if not owners <= {0, os.geteuid()}:
             raise WorkspaceError(
                 f"{base} belongs to another user, who could change what runs there: name another "
                 "folder in TENDRIL_WORKSPACE_DIR"
