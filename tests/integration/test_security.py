@@ -119,3 +119,41 @@ def test_a_program_that_its_user_cannot_read_shows_nothing(open_folder: Path) ->
 
     assert SECRET.encode() not in said.stdout
     assert b"Permission denied" in said.stderr
+
+
+def test_an_opaque_process_still_sees_itself_and_its_children() -> None:
+    code = """
+import ctypes, os, subprocess
+from pathlib import Path
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from tendril_rt.cli import opaque
+from tendril_rt.runner.launched import COOKIE, RunFolder, machine
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid({nobody}, {nobody}, {nobody})
+    os.setresuid({nobody}, {nobody}, {nobody})
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+assert opaque.become_opaque()
+registry = CollectorRegistry()
+ProcessCollector(registry=registry)
+shown = generate_latest(registry).decode()
+assert "process_open_fds " in shown and "process_resident_memory_bytes " in shown, shown
+assert "pid:[" in machine()
+folder = RunFolder(Path("/run-folder"))
+child = subprocess.Popen(["/bin/sleep", "60"], env={{COOKIE: "/run-folder"}})
+while b"sleep" not in Path(f"/proc/{{child.pid}}/cmdline").read_bytes():
+    pass
+assert folder.has_living
+folder.kill_all()
+print(child.wait())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(nobody=NOBODY)],
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd="/",
+    )
+
+    assert done.stdout == "-9\n", done.stderr
