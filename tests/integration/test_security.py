@@ -105,14 +105,20 @@ def test_a_program_that_its_user_cannot_read_shows_nothing(open_folder: Path) ->
     init = open_folder / "init"
     shutil.copy("/bin/sleep", init)
     init.chmod(0o111)
-    whom = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
-    with subprocess.Popen([init, "60"], env={"TOKEN": SECRET}, **whom) as process:  # type: ignore[call-overload]
+    whom = NOBODY if os.geteuid() == 0 else None
+    others: list[int] | None = [] if whom else None
+    environment = {"TOKEN": SECRET}
+    with subprocess.Popen(
+        [init, "60"], env=environment, user=whom, group=whom, extra_groups=others
+    ) as process:
         try:
             said = subprocess.run(
                 ["/bin/cat", f"/proc/{process.pid}/environ"],
                 capture_output=True,
                 timeout=30,
-                **whom,
+                user=whom,
+                group=whom,
+                extra_groups=others,
             )
         finally:
             process.kill()

@@ -92,9 +92,12 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     # Imported late: an agent must not pay for the embedded plane, nor need its extra.
     match arguments.command:
         case "run":
+            from tendril_rt.cli.opaque import become_opaque
+
+            is_opaque = become_opaque()  # first of all: templates of a former life may still run
             from tendril_rt.cli.run import run
 
-            return run(once=arguments.once)
+            return run(once=arguments.once, is_opaque=is_opaque)
         case "doctor":
             from tendril_rt.cli.doctor import doctor
 

@@ -12,7 +12,7 @@ from tendril_rt.agent.events import AttemptEnded
 from tendril_rt.agent.service import Shutdown, serve
 from tendril_rt.aio.signals import on_stop_signals
 from tendril_rt.cli import logging
-from tendril_rt.cli.opaque import become_opaque, who_shows
+from tendril_rt.cli.opaque import who_shows
 from tendril_rt.errors import ConfigError
 from tendril_rt.model import Status
 from tendril_rt.settings import Settings, from_env
@@ -25,15 +25,15 @@ _IDLE_FILES, _FILES_PER_ATTEMPT = 40, 20
 _log = log.getLogger(__name__)
 
 
-def run(*, once: bool = False) -> int:
+def run(*, once: bool, is_opaque: bool) -> int:
     """Run until drained; settings come from the environment (docs/settings.md).
 
     :param once: claim one provision and end with it. Then the answer is 0 for SUCCESS, or when told
         to end before there was one; 3 for FAILED or CANCELLED, which is reported; 4 if the outcome
         was left to the control plane
+    :param is_opaque: see :func:`tendril_rt.cli.opaque.become_opaque`
     :raises TendrilError: what cannot be mended by waiting
     """
-    is_opaque = become_opaque()  # first of all: templates of a former life may still run
     try:
         settings = from_env(os.environ)
     except ConfigError as exc:

@@ -150,7 +150,7 @@ class Owner:
                 LogRow(
                     int(str(row["attempt"])),
                     int(str(row["seq"])),
-                    StreamType(row["stream_type"]),
+                    StreamType(str(row["stream_type"])),
                     str(row["log_chunk"]),
                 )
                 for row in rows
