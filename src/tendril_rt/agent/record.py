@@ -98,7 +98,7 @@ class AttemptRecord:
             said = json.loads(private.read(path, max_bytes=_MAX_BYTES))
             if said["format"] != _FORMAT:
                 raise ValueError(f"{path} has format {said['format']}, this agent reads {_FORMAT}")
-            record = cls(
+            return cls(
                 provision=_provision_of(said["provision"]),
                 started_at=float(said["started_at"]),
                 phase=Phase(said["phase"]),
@@ -112,9 +112,6 @@ class AttemptRecord:
             )
         except (KeyError, TypeError, OverflowError, RecursionError) as exc:
             raise ValueError(f"{path} is no record of an attempt: {exc}") from exc
-        if record.path_in(path.parent) != path:  # its id becomes the name of folders
-            raise ValueError(f"{path} holds the record of another attempt")
-        return record
 
     def _as_json(self) -> Mapping[str, object]:
         return {
@@ -129,7 +126,10 @@ def load_all(folder: Path) -> list[AttemptRecord]:
     records: list[AttemptRecord] = []
     for path in sorted(folder.glob("*.json")):
         try:
-            records.append(AttemptRecord.load(path))
+            record = AttemptRecord.load(path)
+            if record.path_in(folder) != path:  # its id becomes the name of folders
+                raise ValueError(f"{path} holds the record of another attempt")  # noqa: TRY301
+            records.append(record)
         except (OSError, ValueError) as exc:
             _log.error("cannot take up %s: %s", path, exc)
     return records
