@@ -21,7 +21,8 @@ from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, LeaseKeeper
 from tendril_rt.agent.record import AttemptRecord
 from tendril_rt.control.snapshot import parse_snapshot
-from tendril_rt.logs import spool as spools
+from tendril_rt.errors import Unavailable
+from tendril_rt.logs.segments import Allowance, Limits
 from tendril_rt.model import (
     Ack,
     AgentId,
@@ -71,7 +72,7 @@ class Said:
 
     async def append_chunks(self, lease: Lease, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
         assert first_seq == len(self.chunks)
-        self.chunks += [(chunk.stream, bytes(chunk.text)) for chunk in chunks]
+        self.chunks += [(chunk.stream, chunk.text.encode()) for chunk in chunks]
         return Ack(len(self.chunks), accepted=True, cancel=self.cancel)
 
     async def finish(
@@ -104,11 +105,12 @@ class Bench:
             settings=replace(
                 self.settings, workspace_dir=self.folder / "workspaces", allow_file_repos=True
             ),
+            log_limits=Limits(1 << 26, Allowance(1 << 30)),
             state_dir=self.folder / "state",
             program=self.program,
             terraform_version="Terraform v1",
             environ={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environ},
-            read_snapshot=lambda provision, _: parse_snapshot(provision.snapshot_json),
+            read_snapshot=lambda provision, at: parse_snapshot(provision.snapshot_json),
             name="bench",
             **self.extra,  # type: ignore[arg-type]
         )
@@ -169,7 +171,7 @@ class Bench:
         return said
 
     async def resume(self, record: AttemptRecord, said: Said | None = None) -> Said:
-        """Take an attempt up again, with a log of its own."""
+        """Take an attempt up again, with the log that its first agent left."""
         said = said or Said()
         async with self.held(record.provision, said) as (held, keeper):
             held.phase = record.phase
@@ -181,8 +183,7 @@ class Bench:
                 equipment=self.equipment,
                 record=record,
             )
-            with spools.create(self.folder / "second.spool") as spool:
-                await attempt.resume(spool)
+            await attempt.resume()
         return said
 
     def doomed(self, provision: Provision) -> "subprocess.Popen[bytes]":
@@ -207,9 +208,16 @@ class Bench:
         return found
 
 
+class _Deaf(Said):
+    """Takes heartbeats and no log: all of it is left for whoever takes the attempt up."""
+
+    async def append_chunks(self, lease: Lease, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
+        raise Unavailable("this control plane takes no logs")
+
+
 async def _main(folder: Path, program: str) -> None:
     record = AttemptRecord.load(folder / "record.json")
-    await Bench(folder, program=program).run(record.provision)
+    await Bench(folder, program=program).run(record.provision, _Deaf())
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ async def _claim(control: ControlPlane) -> object:
 
 
 async def _append(control: ControlPlane) -> object:
-    text = memoryview("ünïcode\n".encode())
+    text = "ünïcode\n"
     return await control.append_chunks(_LEASE, 7, [Chunk(7, 100, StreamType.STDERR, text)])
 
 
@@ -599,8 +599,8 @@ async def test_a_claim_keeps_every_digit_of_the_snapshot(
     snapshot = '{"terraform_vars": {"n": 12345678901234567890123, "x": 1.10}}'
     row = {
         **{"id": _PROVISION, "cluster_id": _CLUSTER, "attempt": 2, "operation": "APPLY"},
-        **{"stack_key": "s", "configuration_hash": None, "signature": None},
-        "config_snapshot": snapshot,
+        **{"stack_key": "s", "configuration_hash": None, "config_snapshot": snapshot},
+        "signature": None,
     }
     server.answers([row])
 

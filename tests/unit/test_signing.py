@@ -110,9 +110,9 @@ def test_an_attempt_that_is_taken_up_again_is_judged_by_when_it_began(
     (record,) = load_all(tmp_path)
     read = _SnapshotReader(RunnerSettings(trusted_keys=(key_of(signer),)))
 
-    assert read(record.provision, record.started_at).template.version == "v1"
+    assert read(record.provision, at=record.started_at).template.version == "v1"
     with pytest.raises(SignatureError, match="is over by this host's clock"):
-        read(record.provision, 1001.0)
+        read(record.provision, at=1001.0)
 
 
 def test_a_key_that_is_not_trusted_is_refused(signer: Signer) -> None:

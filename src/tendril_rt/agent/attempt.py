@@ -8,12 +8,14 @@ crash of the agent stands in its record, from the claim until nothing is left to
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 
 from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
@@ -31,13 +33,16 @@ from tendril_rt.errors import (
     Unauthorized,
     Unavailable,
 )
+from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
-from tendril_rt.model import Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
-from tendril_rt.settings import ENDING
+from tendril_rt.model import ENDING, Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
+from tendril_rt.runner.attended import end_leftover
+from tendril_rt.runner.steps import STOP_POLICIES
 
 _DELIVERY_AT_SHUTDOWN_S = ENDING.deliver_s
+_PATIENT = STOP_POLICIES["apply"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +80,7 @@ class Attempt:
         self._equipment = equipment
         self._record = record or AttemptRecord(provision, started_at=time.time())
         self._was_resumed = record is not None
+        self._was_over = self._record.outcome is not None
         self._executed = anyio.Event()
         self._undelivered = 0
         self._lost_bytes = 0
@@ -84,32 +90,51 @@ class Attempt:
 
         Cancellation: Terraform is stopped by the policy of its step; nothing is reported.
         """
-        lease = self._held.lease
-        path = self._equipment.spool_dir / f"{lease.provision_id}.{lease.attempt}.spool"
-        with ExitStack() as stack:
-            try:
-                spool = stack.enter_context(spools.create(path))
-            except SpoolError as exc:
-                outcome = Outcome(Status.FAILED, str(exc), exc.code)
-                return outcome if await self._report(outcome, log_chunks=0) else None
-            self._record.save(self._equipment.record_dir)
-            reported = await self._run(spool)
-            if self._undelivered:
-                _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
-            else:
-                spools.discard(spool)
-        return reported
+        lease, limits = self._held.lease, self._equipment.log_limits
+        return await self._with(lambda folder: spools.create(folder, lease, limits))
 
-    async def resume(self, spool: Spool) -> Outcome | None:
+    async def resume(self) -> Outcome | None:
         """Take up where the record says, and go on as :meth:`run` does.
 
         A Terraform that lives is adopted, one that has ended is read to its end; a run that had its
         outcome already is only delivered and reported. The caller holds the lease again, in the
-        record's phase, and keeps or discards *spool*, which holds the attempt's log so far.
+        record's phase.
 
         Cancellation: as for :meth:`run`.
         """
-        return await self._run(spool)
+        return await self._with(lambda folder: spools.reopen(folder, self._equipment.log_limits))
+
+    async def _with(
+        self, opened: Callable[[Path], AbstractContextManager[Spool]]
+    ) -> Outcome | None:
+        folder = folders.folder_of(self._equipment.spool_dir, self._held.lease)
+        with ExitStack() as stack:
+            try:  # in a thread: it may have to read all of it
+                spool = await anyio.to_thread.run_sync(stack.enter_context, opened(folder))
+            except SpoolError as exc:
+                return await self._give_up(exc)
+            self._record.save(self._equipment.record_dir)
+            reported = await self._run(spool)
+        if self._undelivered:
+            _log.warning(
+                "%d chunks of the log of %s are kept in %s",
+                self._undelivered,
+                self._held.lease.provision_id,
+                folder,
+            )
+        else:
+            await anyio.to_thread.run_sync(folders.discard, folder)
+        return reported
+
+    async def _give_up(self, exc: SpoolError) -> Outcome | None:
+        """Report that there can be no log, with nothing left running."""
+        if self._record.run_root is not None:
+            step = self._record.step
+            await end_leftover(self._record.run_root / step, STOP_POLICIES.get(step, _PATIENT))
+        outcome = self._record.outcome or Outcome(Status.FAILED, str(exc), exc.code)
+        is_reported = await self._report(outcome, log_chunks=0)
+        self._record.discard(self._equipment.record_dir)
+        return outcome if is_reported else None
 
     @property
     def undelivered_chunks(self) -> int:
@@ -118,7 +143,9 @@ class Attempt:
 
     async def _run(self, spool: Spool) -> Outcome | None:
         outcome: Outcome | None = None
-        shipper = Shipper(spool, _Sink(self._control, self._held.lease), on_cancel=self._on_cancel)
+        shipper = Shipper(
+            spool, LeaseSink(self._control, self._held.lease), on_cancel=self._on_cancel
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._limit_delivery, tasks.cancel_scope)
             try:
@@ -166,6 +193,9 @@ class Attempt:
             _log.exception("attempt %s failed unexpectedly", lease.provision_id)
             outcome = unexpected(exc, run.label)
         if outcome is not None:
+            if outcome.error_message:
+                shown = run.redactor.redact_text(outcome.error_message)
+                outcome = replace(outcome, error_message=shown)
             duration_s = time.monotonic() - started_at
             message = f": {outcome.error_message}" if outcome.error_message else ""
             spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
@@ -183,8 +213,8 @@ class Attempt:
         except LeaseLost as exc:
             _log.error("logs of %s: %s", self._held.lease.provision_id, exc)
             self._held.stop(Interruption.FENCED_OUT)
-        except Rejected as exc:
-            _log.error("the control plane refuses logs of %s: %s", self._held.lease, exc)
+        except (Rejected, SpoolError) as exc:
+            _log.error("logs of %s cannot be delivered: %s", self._held.lease, exc)
 
     async def _limit_delivery(self, scope: anyio.CancelScope) -> None:
         """At a shutdown, what cannot be delivered in time stays in the spool."""
@@ -196,7 +226,8 @@ class Attempt:
     async def _report(self, outcome: Outcome, log_chunks: int) -> bool:
         """Report until it is taken; False if this attempt is no longer the one to say it."""
         backoff = Backoff(0.5, 5.0)
-        while self._held.interruption is not Interruption.FENCED_OUT:
+        # An outcome of before a crash is told in any case: the control plane knows its worth.
+        while self._held.interruption is not Interruption.FENCED_OUT or self._was_over:
             try:
                 await self._control.finish(
                     self._held.lease, outcome, log_chunks=log_chunks, metadata=self._metadata()
@@ -227,7 +258,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sink:
+class LeaseSink:
     """The shipper's sink: the control plane, for one lease."""
 
     control: Control

@@ -11,6 +11,7 @@ import anyio
 
 from tendril_rt.control import signing, snapshot
 from tendril_rt.errors import ConfigError
+from tendril_rt.logs.segments import Allowance, Limits
 from tendril_rt.model import Provision, Snapshot
 from tendril_rt.runner import cliconfig, terraform
 from tendril_rt.runner.backend import read_default_backend
@@ -23,8 +24,11 @@ from tendril_rt.settings import RunnerSettings, Settings
 class Snapshots(Protocol):
     """Reads a provision's configuration."""
 
-    def __call__(self, provision: Provision, begun_at: float) -> Snapshot:
-        """:param begun_at: when its attempt began, in seconds since 1970
+    def __call__(self, provision: Provision, *, at: float) -> Snapshot:
+        """Return it, if it may be run.
+
+        :param at: Unix seconds when the attempt began: a signature must have held then
+
         :raises SnapshotError: malformed, or not what its hash says
         :raises SignatureError: not signed by a trusted key
         """
@@ -34,6 +38,7 @@ class Snapshots(Protocol):
 class Equipment:
     """See the module.
 
+    :ivar log_limits: what a spool may take, with the room that all of them share
     :ivar program: Terraform's path, *terraform_version* what it says it is
     :ivar environ: the agent's environment, of which children see an allow-list
     :ivar default_backend: text for templates without a backend; None keeps their state here
@@ -41,6 +46,7 @@ class Equipment:
     """
 
     settings: RunnerSettings
+    log_limits: Limits
     state_dir: Path
     program: str
     terraform_version: str
@@ -99,6 +105,9 @@ async def equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
     version = await terraform.version_of(program, cwd=state_dir, env={**env, **cli.env})
     return Equipment(
         settings=runner,
+        log_limits=Limits(
+            settings.logs.spool_max_bytes, Allowance(settings.logs.spool_total_max_bytes)
+        ),
         state_dir=state_dir,
         program=program,
         terraform_version=version,
@@ -116,9 +125,9 @@ class _SnapshotReader:
 
     settings: RunnerSettings
 
-    def __call__(self, provision: Provision, begun_at: float) -> Snapshot:
+    def __call__(self, provision: Provision, *, at: float) -> Snapshot:
         if self.settings.trusted_keys:
-            signing.verify(provision, self.settings.trusted_keys, now=lambda: begun_at)
+            signing.verify(provision, self.settings.trusted_keys, now=lambda: at)
         snapshot.check_hash(
             provision.snapshot_json,
             provision.configuration_hash,

@@ -28,6 +28,8 @@ def outcome_of(
     if interruption is Interruption.FENCED_OUT:
         return None
     if isinstance(exc, ProcessLost) and was_resumed:
+        if phase is not Phase.APPLY:
+            return None  # it changed nothing: the control plane queues it again
         text = (
             f"the agent was restarted during {step}, and Terraform did not outlive it. Look at "
             f"what it changed before it is submitted again\n{exc}"
