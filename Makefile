@@ -10,8 +10,12 @@ T ?=
 ONCE ?=
 DATA ?=
 
+# Where properties stand of what comes from outside.
+FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wire summary terminal repo_address)) \
+          tests/integration/test_hostile_frames.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all check format bench wheel clean
+.PHONY: help demo dev test test-all fuzz check format bench wheel clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +33,9 @@ test: $(VENV)/.ready ## unit, SQL, conformance and integration tests, under ten 
 
 test-all: $(VENV)/.ready ## the long suites: packaging, the AWS templates, everything else marked long
 	$(BIN)/pytest -m long
+
+fuzz: $(VENV)/.ready ## look for input that breaks something, for about an hour: 10,000 random examples of each property
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/pytest --timeout=3600 $(FUZZED)
 
 check: $(VENV)/.ready ## what must be clean: ruff, flake8-async, mypy, import-linter, structure
 	$(BIN)/ruff check .

@@ -23,7 +23,8 @@ async def install(url: str) -> None:
     try:
         await Queries.from_asyncpg_connection(connection).install()
     finally:
-        await connection.close()
+        with anyio.move_on_after(5, shield=True):
+            await connection.close()
 
 
 async def _work(url: str) -> None:

@@ -103,6 +103,7 @@ def agent(cluster: Cluster, folder: Path, *, ready: str, **settings: str) -> Ite
         "TENDRIL_WORKSPACE_DIR": str(folder / "workspaces"),
         "TENDRIL_TERRAFORM": str(terraform),
         "TENDRIL_ALLOW_FILE_REPOS": "true",
+        "TENDRIL_CAPACITY": "50",  # no sample waits for a slot
         **settings,
     }
     with ExitStack() as stack:

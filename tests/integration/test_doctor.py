@@ -97,7 +97,8 @@ async def test_it_disturbs_no_agent_on_the_same_folders(
 ) -> None:
     fleet = Fleet(plane, cluster, tmp_path)
     with fleet.agent() as agent:
-        await agent.says("READY")
+        for path in ("broadcast", "postgres_changes"):
+            await agent.says(f"{path} is ready")
         before = agent.log
         files = files_below(tmp_path)
         code, found = await doctor(fleet.environment("agent"))

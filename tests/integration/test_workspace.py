@@ -29,6 +29,7 @@ from .runner_support import open_descriptors, recording
 pytestmark = pytest.mark.integration
 
 _ID = ProvisionId("5f0c1f5e-7a53-4f1c-9e1c-0d9a4a4f2b10")
+_NOBODY = 65534
 _OTHER_ID = ProvisionId("5f0c1f5e-7a53-4f1c-9e1c-0d9a4a4f2b11")
 
 
@@ -147,6 +148,26 @@ async def test_a_base_that_cannot_be_made_is_named_with_its_setting(tmp_path: Pa
 
     assert str(base / _ID) in str(caught.value)
     assert "TENDRIL_WORKSPACE_DIR" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+async def test_a_base_that_somebody_else_put_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """As in ``/tmp``: what somebody owns they can exchange while a template runs."""
+    base = tmp_path / "base"
+    if what == "folder":
+        base.mkdir()
+    else:
+        base.symlink_to("/usr")  # root's, which would be trusted
+    if os.geteuid() == 0:
+        os.lchown(base, _NOBODY, _NOBODY)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: _NOBODY)
+
+    with pytest.raises(WorkspaceError, match="belongs to another user"):
+        async with workspace(base, _ID):
+            pass
 
 
 async def test_no_descriptor_is_left_open_by_success_or_refusal(base: Path) -> None:

@@ -26,6 +26,7 @@ PROVISION = Provision(
     stack_key="stack",
     snapshot_json='{"terraform_vars": {"n": 12345678901234567890123}}',
     configuration_hash=None,
+    signature="v1.0.c2lnbmVk",
 )
 
 

@@ -14,9 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from tendril_rt.agent.equipment import _SnapshotReader
+from tendril_rt.agent.record import AttemptRecord, load_all
 from tendril_rt.control.signing import Envelope, Signer, make_key, read_signer, stack_key_of, verify
 from tendril_rt.errors import ConfigError, SignatureError, SnapshotError
 from tendril_rt.model import AgentId, ClusterId, Lease, Operation, Provision, ProvisionId
+from tendril_rt.settings import RunnerSettings
 
 CLUSTER = ClusterId("c1000000-0000-4000-8000-000000000001")
 SNAPSHOT = (
@@ -97,6 +100,19 @@ def test_a_signature_holds_until_its_time(signer: Signer) -> None:
     verify(provision, [key_of(signer)], now=lambda: 1000)
     with pytest.raises(SignatureError, match=r"held until 1970-01-01 00:16:40Z"):
         verify(provision, [key_of(signer)], now=lambda: 1000.5)
+
+
+def test_an_attempt_that_is_taken_up_again_is_judged_by_when_it_began(
+    signer: Signer, tmp_path: Path
+) -> None:
+    """The signature may run out while its Terraform runs, and the agent restarts."""
+    AttemptRecord(signed(signer, not_after=1000), started_at=999.0).save(tmp_path)
+    (record,) = load_all(tmp_path)
+    read = _SnapshotReader(RunnerSettings(trusted_keys=(key_of(signer),)))
+
+    assert read(record.provision, at=record.started_at).template.version == "v1"
+    with pytest.raises(SignatureError, match="is over by this host's clock"):
+        read(record.provision, at=1001.0)
 
 
 def test_a_key_that_is_not_trusted_is_refused(signer: Signer) -> None:

@@ -23,6 +23,7 @@ from tendril_rt.model import (
     StreamType,
 )
 
+PROVISION = ProvisionId("b0000000-0000-4000-8000-000000000001")
 AGENT = AgentId("11111111-1111-4111-8111-111111111111")
 
 JSON = st.recursive(
@@ -37,7 +38,7 @@ JSON = st.recursive(
 # --- answers --------------------------------------------------------------------------------------
 
 ROW = {
-    "id": "p1",
+    "id": PROVISION,
     "cluster_id": "c1",
     "attempt": 2,
     "operation": "DESTROY",
@@ -51,7 +52,7 @@ ROW = {
 def test_a_claimed_row_becomes_a_provision_under_the_lease_of_this_agent() -> None:
     provision = wire.provision_of([ROW], AGENT)
     assert provision is not None
-    assert provision.lease == Lease(ProvisionId("p1"), 2, AGENT)
+    assert provision.lease == Lease(PROVISION, 2, AGENT)
     assert provision.operation is Operation.DESTROY
     assert provision.snapshot_json == '{"a": 9007199254740993}'
     assert provision.configuration_hash is None

@@ -29,6 +29,7 @@ from tendril_rt.runner.launched import RunFolder
 from tendril_rt.runner.steps import StepResult
 
 _FORMAT = 1
+_MAX_BYTES = 64 * 1024 * 1024  # far beyond the largest configuration with its outputs
 
 _log = logging.getLogger(__name__)
 
@@ -93,8 +94,8 @@ class AttemptRecord:
         :raises ValueError: it is none of this format
         :raises OSError: it cannot be read
         """
-        said = json.loads(path.read_text(encoding="utf-8"))
         try:
+            said = json.loads(private.read(path, max_bytes=_MAX_BYTES))
             if said["format"] != _FORMAT:
                 raise ValueError(f"{path} has format {said['format']}, this agent reads {_FORMAT}")
             return cls(
@@ -102,14 +103,14 @@ class AttemptRecord:
                 started_at=float(said["started_at"]),
                 phase=Phase(said["phase"]),
                 step=str(said["step"]),
-                run_root=said["run_root"] and Path(said["run_root"]),
-                root_module=said["root_module"] and Path(said["root_module"]),
+                run_root=_path_of(said["run_root"]),
+                root_module=_path_of(said["root_module"]),
                 steps=[StepResult(**item) for item in said["steps"]],
                 facts=dict(said["facts"]),
                 outcome=said["outcome"]
                 and replace(Outcome(**said["outcome"]), status=Status(said["outcome"]["status"])),
             )
-        except (KeyError, TypeError) as exc:
+        except (KeyError, TypeError, OverflowError, RecursionError) as exc:
             raise ValueError(f"{path} is no record of an attempt: {exc}") from exc
 
     def _as_json(self) -> Mapping[str, object]:
@@ -125,7 +126,10 @@ def load_all(folder: Path) -> list[AttemptRecord]:
     records: list[AttemptRecord] = []
     for path in sorted(folder.glob("*.json")):
         try:
-            records.append(AttemptRecord.load(path))
+            record = AttemptRecord.load(path)
+            if record.path_in(folder) != path:  # its id becomes the name of folders
+                raise ValueError(f"{path} holds the record of another attempt")  # noqa: TRY301
+            records.append(record)
         except (OSError, ValueError) as exc:
             _log.error("cannot take up %s: %s", path, exc)
     return records
@@ -149,3 +153,9 @@ def _provision_of(said: Mapping[str, object]) -> Provision:
         configuration_hash=None if claimed_hash is None else str(claimed_hash),
         signature=None if signature is None else str(signature),
     )
+
+
+def _path_of(said: object) -> Path | None:
+    if said is None or isinstance(said, str):
+        return None if said is None else Path(said)
+    raise TypeError("a path is text")

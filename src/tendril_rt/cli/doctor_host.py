@@ -17,7 +17,6 @@ from tendril_rt.runner.environment import child_environment
 from tendril_rt.settings import Settings
 
 _PROGRAM_LIMIT_S = 30.0
-_MIN_FREE_BYTES = 1024**3
 _MIN_FREE_INODES = 10_000
 _LOCKS = Path("/proc/locks")
 
@@ -53,7 +52,17 @@ async def check_terraform(settings: Settings, environ: Mapping[str, str]) -> lis
     except StepError as exc:
         cure = "install it for the user that the agent runs as, or set TENDRIL_TERRAFORM"
         return [fail("terraform", str(exc), cure)]
-    return [ok("terraform", f"{version} ({program})"), *_cli_config(env)]
+    findings = [ok("terraform", f"{version} ({program})")]
+    for variable, folder in (
+        ("TENDRIL_PLUGIN_CACHE_DIR", settings.runner.plugin_cache_dir),
+        ("TENDRIL_PLUGIN_MIRROR_DIR", settings.runner.plugin_mirror_dir),
+    ):
+        if folder is not None and not os.access(folder, os.R_OK | os.X_OK):
+            cure = "make the folder, readable for the agent's user"
+            findings.append(fail("terraform", f"{variable} {folder} cannot be read", cure))
+    if settings.runner.plugin_cache_dir or settings.runner.plugin_mirror_dir:
+        return findings  # the agent writes its own CLI configuration
+    return [*findings, *_cli_config(env)]
 
 
 def _cli_config(env: Mapping[str, str]) -> list[Finding]:
@@ -75,7 +84,8 @@ async def check_state_dir(settings: Settings) -> list[Finding]:
     """Look at the folder that has to survive restarts, and at who uses it."""
     folder = settings.agent.state_dir
     cure = "name a folder of the agent's own user, on a disk that survives restarts"
-    findings = await _look(_folder, "state", "TENDRIL_STATE_DIR", folder, cure)
+    floor_bytes = settings.runner.disk_floor_bytes
+    findings = await _look(_folder, "state", "TENDRIL_STATE_DIR", folder, cure, floor_bytes)
     if all(finding.cure is None for finding in findings) and folder.exists():
         findings += await _look(_private, folder)
         findings += await _look(_user_of, folder / "agent.lock")
@@ -86,7 +96,8 @@ async def check_workspaces(settings: Settings) -> list[Finding]:
     """Look at the folder where provisions run."""
     cure = "name a folder of the agent's own user, with room for providers and modules"
     folder = settings.runner.workspace_dir
-    return await _look(_folder, "workspaces", "TENDRIL_WORKSPACE_DIR", folder, cure)
+    floor_bytes = settings.runner.disk_floor_bytes
+    return await _look(_folder, "workspaces", "TENDRIL_WORKSPACE_DIR", folder, cure, floor_bytes)
 
 
 async def _look(
@@ -96,7 +107,7 @@ async def _look(
     return await anyio.to_thread.run_sync(check, *arguments, abandon_on_cancel=True)
 
 
-def _folder(check: str, variable: str, folder: Path, cure: str) -> list[Finding]:
+def _folder(check: str, variable: str, folder: Path, cure: str, floor_bytes: int) -> list[Finding]:
     """Check that the folder, or where it will be made, can be written, and has room."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     try:
@@ -108,9 +119,10 @@ def _folder(check: str, variable: str, folder: Path, cure: str) -> list[Finding]
     free_bytes = disk.f_bavail * disk.f_frsize
     made = "" if folder.exists() else ", will be made"
     text = f"{folder} is writable{made}, {free_bytes / 1024**3:.1f} GiB free"
-    if free_bytes < _MIN_FREE_BYTES or (disk.f_files and disk.f_favail < _MIN_FREE_INODES):
+    if free_bytes < floor_bytes or (disk.f_files and disk.f_favail < _MIN_FREE_INODES):
         files = f", {disk.f_favail} more files" if disk.f_files else ""
-        return [fail(check, f"{text}{files}", "make room: providers and logs need 1 GiB or more")]
+        room = "make room: nothing is claimed below TENDRIL_DISK_FLOOR_BYTES"
+        return [fail(check, f"{text}{files}", f"{room} ({floor_bytes})")]
     return [ok(check, text)]
 
 

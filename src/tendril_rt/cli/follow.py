@@ -7,6 +7,7 @@ from typing import TextIO
 
 import anyio
 
+from tendril_rt.cli.terminal import harmless
 from tendril_rt.control.owner import LogRow, Owner, ProvisionState
 from tendril_rt.errors import Rejected, Unavailable
 from tendril_rt.model import ProvisionId, Status, StreamType
@@ -21,7 +22,7 @@ _COLOURS = {
 
 @dataclass
 class Screen:
-    """Where lines go; colour only on a terminal.
+    """Where lines go; colour, and what no terminal should obey left out, only on a terminal.
 
     :ivar started_at: the clock's reading that counts as 0.00 s
     """
@@ -38,6 +39,7 @@ class Screen:
     def status(self, status: Status, note: str = "") -> None:
         """Print a change of status."""
         name = status.value.lower()
+        note = self._fit(note)
         if self.out.isatty():
             name = f"{_COLOURS.get(status, '')}{name}\x1b[0m"
         self._print(f"● {name}{f'  {note}' if note else ''}")
@@ -47,15 +49,19 @@ class Screen:
         text = self._partial.pop(row.stream, "") + row.text
         *lines, rest = text.split("\n")
         for line in lines:
-            self._print(f"  {'·' if row.stream is StreamType.SYSTEM else '│'} {line}")
+            self._print(f"  {'·' if row.stream is StreamType.SYSTEM else '│'} {self._fit(line)}")
         if rest:
             self._partial[row.stream] = rest
 
     def finish(self) -> None:
         """Print what has no line end."""
         for rest in self._partial.values():
-            self._print(f"  │ {rest}")
+            self._print(f"  │ {self._fit(rest)}")
         self._partial.clear()
+
+    def _fit(self, text: str) -> str:
+        """Return *text* as it is for a file or a pipe, harmless for a terminal."""
+        return harmless(text) if self.out.isatty() else text
 
     def _print(self, text: str) -> None:
         print(f"{self.clock() - self.started_at:7.2f} s  {text}", file=self.out, flush=True)
@@ -87,7 +93,7 @@ async def follow(owner: Owner, provision_id: ProvisionId, screen: Screen) -> Pro
                 screen.status(shown, "again: its agent went silent")
             seq = await _print_logs(owner, provision_id, attempt, seq, screen)
         except Unavailable as exc:
-            print(f"waiting: {exc}", file=sys.stderr)
+            print(f"waiting: {harmless(str(exc), colours=False)}", file=sys.stderr)
         else:
             if state.status.is_terminal:  # its log is complete: the last chunk came before
                 screen.finish()

@@ -13,7 +13,7 @@ import simplejson
 
 from tendril_rt import __version__, parsing
 from tendril_rt.cli.follow import Screen, follow
-from tendril_rt.cli.terminal import survive_narrow_terminals
+from tendril_rt.cli.terminal import harmless, survive_narrow_terminals
 from tendril_rt.control import snapshot as configuration
 from tendril_rt.control.owner import owner
 from tendril_rt.control.signing import Signer, make_key, read_signer
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"  - {problem}", file=sys.stderr)
         return 2
     except TendrilError as exc:
-        print(f"grape {arguments.command}: {exc}", file=sys.stderr)
+        print(f"grape {arguments.command}: {harmless(str(exc), colours=False)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import orjson
 
 from tendril_rt.agent import correlation
+from tendril_rt.cli.terminal import harmless
 
 _QUIET = (
     "httpx",
@@ -64,7 +65,9 @@ class _Console(logging.Formatter):
         provision = str(correlation.fields().get("provision", ""))
         which = f"[{provision[:_SHORT]}] " if provision else ""
         text = f"{at} {record.levelname:<7} {which}{record.getMessage()}"
-        return self._mask("\n".join([text, *_details(self, record)]))
+        # Indented, so that no text of others can pass for a record of its own.
+        lines = "\n".join([text, *_details(self, record)]).replace("\n", "\n  ")
+        return self._mask(harmless(lines, colours=False))
 
 
 class _Json(logging.Formatter):

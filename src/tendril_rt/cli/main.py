@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from tendril_rt import __version__
-from tendril_rt.cli.terminal import survive_narrow_terminals
+from tendril_rt.cli.terminal import harmless, survive_narrow_terminals
 from tendril_rt.errors import TendrilError
 
 
@@ -16,17 +16,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except TendrilError as exc:
-        print(f"tendril {arguments.command}: {exc}", file=sys.stderr)
+        _complain(arguments.command, exc)
         return 1
     except BaseExceptionGroup as group:
         expected, rest = group.split(TendrilError)
         if expected is None or rest is not None:
             raise
         for leaf in _leaves(expected):
-            print(f"tendril {arguments.command}: {leaf}", file=sys.stderr)
+            _complain(arguments.command, leaf)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(command: str, exc: BaseException) -> None:
+    print(f"tendril {command}: {harmless(str(exc), colours=False)}", file=sys.stderr)
 
 
 def _leaves(group: BaseExceptionGroup[TendrilError]) -> list[BaseException]:
@@ -88,9 +92,12 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     # Imported late: an agent must not pay for the embedded plane, nor need its extra.
     match arguments.command:
         case "run":
+            from tendril_rt.cli.opaque import become_opaque
+
+            is_opaque = become_opaque()  # first of all: templates of a former life may still run
             from tendril_rt.cli.run import run
 
-            return run(once=arguments.once)
+            return run(once=arguments.once, is_opaque=is_opaque)
         case "doctor":
             from tendril_rt.cli.doctor import doctor
 

@@ -12,6 +12,7 @@ from tendril_rt.agent.events import AttemptEnded
 from tendril_rt.agent.service import Shutdown, serve
 from tendril_rt.aio.signals import on_stop_signals
 from tendril_rt.cli import logging
+from tendril_rt.cli.opaque import who_shows
 from tendril_rt.errors import ConfigError
 from tendril_rt.model import Status
 from tendril_rt.settings import Settings, from_env
@@ -24,12 +25,13 @@ _IDLE_FILES, _FILES_PER_ATTEMPT = 40, 20
 _log = log.getLogger(__name__)
 
 
-def run(*, once: bool = False) -> int:
+def run(*, once: bool, is_opaque: bool) -> int:
     """Run until drained; settings come from the environment (docs/settings.md).
 
     :param once: claim one provision and end with it. Then the answer is 0 for SUCCESS, or when told
         to end before there was one; 3 for FAILED or CANCELLED, which is reported; 4 if the outcome
         was left to the control plane
+    :param is_opaque: see :func:`tendril_rt.cli.opaque.become_opaque`
     :raises TendrilError: what cannot be mended by waiting
     """
     try:
@@ -44,6 +46,7 @@ def run(*, once: bool = False) -> int:
         agent.log_level, agent.log_format, secrets=(control.api_token, control.api_key)
     )
     _check_descriptors(agent.capacity)
+    _check_secrecy(control.api_token, is_opaque=is_opaque)
     last = _Last()
     anyio.run(functools.partial(_run, settings, last, once=once))
     return last.exit_code if once else 0
@@ -83,4 +86,17 @@ def _check_descriptors(capacity: int) -> None:
             allowed,
             capacity,
             needed,
+        )
+
+
+def _check_secrecy(token: str, *, is_opaque: bool) -> None:
+    """Warn where a template could read *token* although no child is given it."""
+    if not is_opaque:
+        _log.warning("templates can read this process's memory: this system has no PR_SET_DUMPABLE")
+    for shower in who_shows(token):
+        _log.warning(
+            "templates can read TENDRIL_API_TOKEN from the environment of %s: make its program "
+            "unreadable to this user (chmod 0711, owned by root), or start the agent otherwise "
+            "(docs/threat-model.md)",
+            shower,
         )

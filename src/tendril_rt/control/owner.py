@@ -3,8 +3,8 @@
 Authenticated by the owner's own JWT; row level security decides what is seen.
 """
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +19,7 @@ from tendril_rt.model import ClusterId, Operation, ProvisionId, Status, StreamTy
 
 _PAGE_ROWS = 500
 _TIMEOUT_S = 10.0
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024  # a page of the largest chunks, whatever their escapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,9 @@ class Owner:
         answer = await self._rest.call(
             "register_cluster", {"p_name": name, "p_max_concurrency": max_concurrency}
         )
-        try:
+        with _read("register_cluster"):
             fields: Mapping[str, str] = dict(answer)  # type: ignore[call-overload]
             return Registration(ClusterId(fields["cluster_id"]), fields["token"])
-        except (KeyError, TypeError, ValueError) as exc:
-            raise Unavailable(
-                "register_cluster answered something that is not ours: are the migrations applied?"
-            ) from exc
 
     async def create_provision(
         self,
@@ -102,7 +99,8 @@ class Owner:
         )
         if not isinstance(rows, list) or len(rows) != 1:
             raise Unavailable("create_provision answered no row: are the migrations applied?")
-        return ProvisionId(rows[0]["id"])
+        with _read("create_provision"):
+            return ProvisionId(str(rows[0]["id"]))
 
     async def cancel_provision(self, provision_id: ProvisionId, *, force: bool = False) -> None:
         """Ask for a running provision to stop; a queued one is cancelled at once."""
@@ -119,8 +117,9 @@ class Owner:
         )
         if not rows:
             return None
-        row = cast("dict[str, str]", rows[0])
-        return ProvisionState(**{**row, "status": Status(row["status"])})  # type: ignore[arg-type]
+        with _read("provisions"):
+            row = cast("dict[str, str]", rows[0])
+            return ProvisionState(**{**row, "status": Status(row["status"])})  # type: ignore[arg-type]
 
     async def recent_provisions(self, cluster_id: ClusterId) -> list[ProvisionId]:
         """Return the cluster's provisions, oldest first, at most one page."""
@@ -131,7 +130,8 @@ class Owner:
             order=("seq",),
             limit=_PAGE_ROWS,
         )
-        return [ProvisionId(str(row["id"])) for row in rows]
+        with _read("provisions"):
+            return [ProvisionId(str(row["id"])) for row in rows]
 
     async def logs(
         self, provision_id: ProvisionId, *, attempt: int, after_seq: int
@@ -145,24 +145,44 @@ class Owner:
             order=("seq",),
             limit=_PAGE_ROWS,
         )
-        return [
-            LogRow(
-                cast("int", row["attempt"]),
-                cast("int", row["seq"]),
-                StreamType(cast("str", row["stream_type"])),
-                cast("str", row["log_chunk"]),
-            )
-            for row in rows
-        ]
+        with _read("provision_logs"):
+            return [
+                LogRow(
+                    int(str(row["attempt"])),
+                    int(str(row["seq"])),
+                    StreamType(str(row["stream_type"])),
+                    str(row["log_chunk"]),
+                )
+                for row in rows
+            ]
 
     async def cluster_status(self, cluster_id: ClusterId) -> str | None:
         """Return PENDING, ONLINE or OFFLINE; None if it does not exist for this owner."""
         rows = await self._rest.rows("clusters", ("status",), equal={"id": cluster_id})
-        return str(rows[0]["status"]) if rows else None
+        with _read("clusters"):
+            return str(rows[0]["status"]) if rows else None
+
+
+@contextmanager
+def _read(what: str) -> Iterator[None]:
+    """Read an answer in the block: what is of another shape is :class:`Unavailable`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as exc:
+        raise Unavailable(
+            f"{what} answered something that is not ours: are the migrations applied?"
+        ) from exc
 
 
 @asynccontextmanager
 async def owner(url: str, api_key: str, user_token: str) -> AsyncIterator[Owner]:
     """Open an owner's session; nothing is sent before the first call."""
-    async with connect(url, api_key, token=user_token, headers={}, timeout_s=_TIMEOUT_S) as rest:
+    async with connect(
+        url,
+        api_key,
+        token=user_token,
+        headers={},
+        timeout_s=_TIMEOUT_S,
+        max_answer_bytes=_MAX_ANSWER_BYTES,
+    ) as rest:
         yield Owner(rest)

@@ -5,6 +5,8 @@ knows whether the call may be repeated. Failures are told apart by HTTP status a
 place (:func:`_error_of`), before the library can guess at the body.
 """
 
+import functools
+import reprlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -19,6 +21,9 @@ from tendril_rt.errors import ControlPlaneError, LeaseLost, Rejected, Unauthoriz
 _KEEPALIVE_S = 60.0  # httpx's own 5 s equals our poll interval: each poll would reconnect
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_MESSAGE = 300
+_SHORT = reprlib.Repr()
+#: Most that an agent is answered: a configuration of 1 MiB, whatever its escapes.
+_MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class Rest:
@@ -102,26 +107,58 @@ class Rest:
 
 @asynccontextmanager
 async def connect(
-    url: str, api_key: str, *, token: str, headers: Mapping[str, str], timeout_s: float
+    url: str,
+    api_key: str,
+    *,
+    token: str,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    max_answer_bytes: int = _MAX_ANSWER_BYTES,
 ) -> AsyncIterator[Rest]:
     """Open a session; nothing is sent before the first call.
 
     :param api_key: the project's key, which names the project
     :param token: the JWT that says who asks; for anonymous callers the key itself
     :param timeout_s: longest wait for one answer, in seconds
+    :param max_answer_bytes: a longer one is Unavailable, and not read to its end
     """
     all_headers = {"apikey": api_key, "Authorization": f"Bearer {token}", **headers}
+    all_headers["Accept-Encoding"] = "identity"  # so that no small answer unpacks to a huge one
     async with httpx.AsyncClient(
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
         limits=httpx.Limits(max_connections=20, keepalive_expiry=_KEEPALIVE_S),
-        event_hooks={"response": [_raise_unless_ours]},
+        event_hooks={"response": [functools.partial(_raise_unless_ours, max_answer_bytes)]},
         mounts={"all://127.0.0.1": None, "all://localhost": None},  # never through a proxy
     ) as session:
         yield Rest(session, url, all_headers, timeout_s)
 
 
-async def _raise_unless_ours(response: httpx.Response) -> None:
+class _Bounded(httpx.AsyncByteStream):
+    """An answer's body, up to *max_bytes*: beyond, nobody knows when it ends."""
+
+    def __init__(self, body: httpx.AsyncByteStream, url: httpx.URL, max_bytes: int) -> None:
+        self._body = body
+        self._url = url
+        self._max_bytes = max_bytes
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left_bytes = self._max_bytes
+        async for piece in self._body:
+            left_bytes -= len(piece)
+            if left_bytes < 0:
+                raise _not_json(self._url, f"more than {self._max_bytes} bytes")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+async def _raise_unless_ours(max_bytes: int, response: httpx.Response) -> None:
     """Stop every answer that is not a success in JSON, before anyone takes it for one."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise _not_json(response.request.url, "packed, which was not asked for")
+    assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an AsyncClient
+    response.stream = _Bounded(response.stream, response.request.url, max_bytes)
     kind = response.headers.get("content-type", "")
     if response.is_success:
         if response.status_code == httpx.codes.NO_CONTENT:
@@ -155,11 +192,9 @@ def _error_of(status: int, body: bytes) -> ControlPlaneError:
         )
     if not isinstance(fields, dict):
         fields = {"message": body.decode(errors="replace")[:_MAX_MESSAGE].strip()}
-    code = fields.get("code")
+    code = _shown(fields.get("code") or "")
     text = " · ".join(
-        str(fields[name])[:_MAX_MESSAGE]
-        for name in ("message", "details", "hint")
-        if fields.get(name)
+        _shown(fields[name]) for name in ("message", "details", "hint") if fields.get(name)
     )
     said = f"the control plane answered {status}{f' ({code})' if code else ''}: {text or 'nothing'}"
     if status >= 500 or status in (408, 425, 429):
@@ -185,6 +220,12 @@ def _error_of(status: int, body: bytes) -> ControlPlaneError:
             f"{said}. The control plane's schema is missing or older: apply sql/migrations"
         )
     return Rejected(said)
+
+
+def _shown(said: object) -> str:
+    """Return the beginning of *said* on one line; str() of deeply nested lists would raise."""
+    text = said if isinstance(said, str) else _SHORT.repr(said)
+    return " ".join(text[:_MAX_MESSAGE].split())
 
 
 def _not_json(url: httpx.URL | URL, why: object) -> Unavailable:

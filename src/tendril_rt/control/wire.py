@@ -5,6 +5,8 @@ Pure. What the control plane sends is checked before it is believed: an answer o
 passes through as text; ``control/snapshot.py`` reads it.
 """
 
+import reprlib
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -25,6 +27,10 @@ from tendril_rt.model import (
     RealtimeToken,
     Status,
 )
+
+_MAX_WHOLE = 2**31  # integers of Postgres
+_MAX_S = 1e9
+_SHORT = reprlib.Repr()
 
 #: Columns that a claim asks for; the snapshot travels as text, so that no parser rounds it.
 CLAIM_COLUMNS = (
@@ -53,7 +59,7 @@ def provision_of(rows: object, agent_id: AgentId) -> Provision | None:
     try:
         row = rows[0]
         return Provision(
-            lease=Lease(ProvisionId(_text(row["id"])), int(row["attempt"]), agent_id),
+            lease=Lease(_provision_id(row["id"]), _whole(row["attempt"]), agent_id),
             cluster_id=ClusterId(_text(row["cluster_id"])),
             operation=Operation(row["operation"]),
             stack_key=_text(row["stack_key"]),
@@ -72,13 +78,13 @@ def heartbeat_answer_of(answer: object) -> HeartbeatAnswer:
         fields: Mapping[str, Any] = dict(answer)  # type: ignore[call-overload]
         return HeartbeatAnswer(
             leases={
-                ProvisionId(item["provision_id"]): LeaseState(
+                ProvisionId(_text(item["provision_id"])): LeaseState(
                     held=item["held"] is True, cancel=Cancel(item["cancel"])
                 )
                 for item in fields["leases"]
             },
             drain=fields["drain"] is True,
-            lease_ttl_s=float(fields["lease_ttl_s"]),
+            lease_ttl_s=_seconds(fields["lease_ttl_s"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("agent_heartbeat", answer) from exc
@@ -88,7 +94,7 @@ def ack_of(answer: object) -> Ack:
     """:raises Unavailable: the answer is not that of our log insert"""
     try:
         fields: Mapping[str, Any] = dict(answer)  # type: ignore[call-overload]
-        return Ack(int(fields["next_seq"]), fields["accepted"] is True, Cancel(fields["cancel"]))
+        return Ack(_whole(fields["next_seq"]), fields["accepted"] is True, Cancel(fields["cancel"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("insert_provision_logs", answer) from exc
 
@@ -105,7 +111,7 @@ def realtime_token_of(answer: object) -> RealtimeToken | None:
         return None
     try:
         fields: Mapping[str, Any] = dict(answer)  # type: ignore[call-overload]
-        return RealtimeToken(_text(fields["token"]), float(fields["expires_in_s"]))
+        return RealtimeToken(_text(fields["token"]), _seconds(fields["expires_in_s"]))
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("agent_realtime_token", None) from exc
 
@@ -127,8 +133,30 @@ def _text(value: object) -> str:
     return value
 
 
+def _provision_id(value: object) -> ProvisionId:
+    """Return an id in its one usual form: it names folders, so nothing else may stand in it."""
+    text = _text(value)
+    if str(uuid.UUID(text)) != text:
+        raise ValueError("an id in lower case with dashes expected")
+    return ProvisionId(text)
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MAX_WHOLE:
+        raise ValueError("a whole number expected")
+    return value
+
+
+def _seconds(value: object) -> float:
+    """Return a duration of at least a second, so that whatever is due after it is no busy loop."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value < _MAX_S:
+        raise ValueError("a duration in seconds expected")
+    return float(value)
+
+
 def _unexpected(function: str, answer: object) -> Unavailable:
+    shown = _SHORT.repr(answer)[:80]  # str() of deeply nested lists would raise
     return Unavailable(
-        f"{function} answered something that is not ours ({str(answer)[:80]!r}): is SUPABASE_URL "
+        f"{function} answered something that is not ours ({shown}): is SUPABASE_URL "
         "the control plane, and are its migrations applied?"
     )

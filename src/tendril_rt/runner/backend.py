@@ -15,6 +15,7 @@ from tendril_rt.runner import private
 
 #: Stands in a default backend where the name of the stack's own state is to stand.
 STACK_MARK = "__STACK__"
+_NOTED_BYTES = 1024 * 1024  # of what init notes of a backend: its settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,10 @@ def read_default_backend(file: Path | None) -> str | None:
 
 def configured_type(root_module: Path) -> str | None:
     """Return the kind of backend that init has configured, such as ``s3``; None before that."""
+    noted_in = root_module / ".terraform" / "terraform.tfstate"
     try:
-        noted = json.loads((root_module / ".terraform" / "terraform.tfstate").read_text())
+        noted = json.loads(private.read(noted_in, max_bytes=_NOTED_BYTES))
         kind = noted["backend"]["type"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(kind)

@@ -5,14 +5,13 @@ It reads the template itself, so no plan with secrets in clear is made for it. I
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from tendril_rt.errors import StepError
-from tendril_rt.runner import process
+from tendril_rt.runner import private, process
 
 TIMEOUT_S = 60.0
 #: Names of the agent's environment that Infracost sees beside what every child sees.
@@ -24,7 +23,8 @@ _AMOUNTS = {
     "past_monthly": "pastTotalMonthlyCost",
     "total_hourly": "totalHourlyCost",
 }
-_AMOUNT = re.compile(r"-?\d{1,30}(?:\.\d{1,30})?")
+_AMOUNT = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?")
+_CURRENCY = re.compile(r"[A-Za-z]{1,8}")
 
 
 class CostUnknown(StepError):
@@ -75,18 +75,17 @@ def parse(text: str) -> Mapping[str, object]:
     try:
         said = json.loads(text)
         amounts = {ours: str(said[theirs]) for ours, theirs in _AMOUNTS.items() if said.get(theirs)}
-        currency = str(said.get("currency") or "USD")[:8]
+        currency = str(said.get("currency") or "USD")
     except (ValueError, AttributeError, RecursionError) as exc:
         raise CostUnknown(f"infracost's answer is not its JSON: {exc}") from exc
     odd = [amount for amount in amounts.values() if not _AMOUNT.fullmatch(amount)]
-    if odd or "total_monthly" not in amounts:
+    if odd or "total_monthly" not in amounts or not _CURRENCY.fullmatch(currency):
         raise CostUnknown("infracost's answer holds no totalMonthlyCost")
     return {"currency": currency, **amounts}
 
 
 def _read(answer: Path) -> str:
     try:
-        with os.fdopen(os.open(answer, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            return file.read(_ANSWER_LIMIT_BYTES).decode(errors="replace")
+        return private.read(answer, max_bytes=_ANSWER_LIMIT_BYTES)
     except OSError as exc:
         raise CostUnknown(f"infracost left no answer: {exc.strerror or exc}") from exc

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tendril_rt.runner import private
+
 #: In the environment of a launched process and of all that it starts: the path of its folder.
 COOKIE = "PROVISION_STEP_DIR"
 _PIPE_BYTES = 1024 * 1024  # of room while nobody reads; as much as Linux gives an ordinary user
@@ -60,10 +62,10 @@ class Identity:
     def parse(cls, stat: str) -> "Identity | None":
         """Read a line of ``/proc/<pid>/stat``; None for a line that is cut or none."""
         head, _, rest = stat.rpartition(")")
-        fields = rest.split()
-        if not stat.endswith("\n") or len(fields) < 20:
+        numbers = [head.partition(" ")[0], *rest.split()[19:20]]
+        if not stat.endswith("\n") or len(numbers) < 2 or not all(map(str.isdecimal, numbers)):
             return None
-        return cls(int(head.split(" ", 1)[0]), int(fields[19]))
+        return cls(*map(int, numbers))
 
     @property
     def is_alive(self) -> bool:
@@ -293,6 +295,6 @@ def machine() -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(errors="replace")
+        return private.read(path, max_bytes=4096)  # each file here is a line
     except OSError:
         return ""

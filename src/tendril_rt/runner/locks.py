@@ -27,6 +27,7 @@ _CREATED = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)(\.\d{1,6})?\d* \+0000
 #: What Terraform calls the commands that take a lock, in that lock.
 OPERATIONS = {"plan": "OperationTypePlan", "apply": "OperationTypeApply"}
 _KEPT = 20  # commands in the history of a stack
+_HISTORY_BYTES = 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -231,8 +232,9 @@ class LockHistory:
     def read(self) -> list[LockUse]:
         """Return the latest commands, oldest first; nothing if the file cannot be read."""
         try:
-            return [LockUse(**item) for item in json.loads(self._path.read_text())]
-        except (OSError, ValueError, TypeError):
+            text = private.read(self._path, max_bytes=_HISTORY_BYTES)
+            return [LockUse(**item) for item in json.loads(text)]
+        except (OSError, ValueError, TypeError, RecursionError):
             return []
 
     @contextmanager
@@ -277,6 +279,8 @@ def _seconds(created: str) -> float | None:
     if found is None:
         return None
     day, clock, fraction = found.groups()
-    return datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC).timestamp() + float(
-        fraction or 0
-    )
+    try:
+        whole = datetime.fromisoformat(f"{day}T{clock}").replace(tzinfo=UTC)
+    except ValueError:  # a thirteenth month
+        return None
+    return whole.timestamp() + float(fraction or 0)

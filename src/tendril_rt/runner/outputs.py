@@ -15,7 +15,10 @@ def parse(text: str) -> Mapping[str, object]:
 
     :raises ValueError: it is something else
     """
-    said = json.loads(text, parse_int=_exact_integer, parse_float=_exact_float)
+    try:
+        said = json.loads(text, parse_int=_exact_integer, parse_float=_exact_float)
+    except RecursionError as exc:
+        raise ValueError("nested without end") from exc
     if not isinstance(said, dict):
         raise ValueError("not an object")  # noqa: TRY004 - of the text, not of an argument
     shown: dict[str, object] = {}

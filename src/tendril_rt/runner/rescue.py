@@ -14,6 +14,7 @@ from pathlib import Path
 import anyio
 
 from tendril_rt.errors import StepError
+from tendril_rt.runner import private
 from tendril_rt.runner.terraform import Terraform
 
 _TRIES = 3
@@ -58,7 +59,7 @@ async def rescue_state(
 
 def _copy(source: Path, target: Path) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with source.open("rb") as read, os.fdopen(os.open(target, flags, 0o600), "wb") as written:
+    with private.opened(source) as read, os.fdopen(os.open(target, flags, 0o600), "wb") as written:
         shutil.copyfileobj(read, written)
         written.flush()
         os.fsync(written.fileno())

@@ -12,7 +12,7 @@ from tendril_rt.model import StreamType
 
 _LINE_BYTES = 1024  # what is longer is none of Terraform's own lines
 _BLOCK_LINES = 24
-_COUNT = re.compile(r"(\d+)(?: to)? (add|import|change|destroy)(?:ed|d)?\b")
+_COUNT = re.compile(r"(?<![0-9])([0-9]{1,9})(?: to)? (add|import|change|destroy)(?:ed|d)?\b")
 _SUMMARIES = ("Plan: ", "Apply complete! Resources: ", "Destroy complete! Resources: ")
 _NOTHING = ("No changes.", "You can apply this plan to save these new output values")
 _FRAME = "│╷╵ "
@@ -40,7 +40,7 @@ class Summary:
         self._rest[stream] = rest[: _LINE_BYTES + 1]
         for line in lines:
             if len(line) <= _LINE_BYTES:
-                text = line.decode(errors="replace")
+                text = line.decode(errors="replace").replace("\0", "")  # which no report can hold
                 if stream is StreamType.STDOUT:
                     self._see_stdout(text)
                 else:

@@ -161,7 +161,7 @@ class Terraform:
             raise StepError(f"output -json ended with {code}: {stderr.strip()[-300:]}")
         try:
             return outputs.parse(stdout)
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             raise StepError(f"output -json cannot be read: {exc}") from exc
 
     async def push_state(self) -> None:

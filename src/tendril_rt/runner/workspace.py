@@ -162,7 +162,8 @@ async def _open(base: Path, provision_id: ProvisionId, wait_s: float) -> int:
 def _check(base: Path) -> None:
     """Make the parent of all; refuse one that others could have prepared."""
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if base.stat().st_uid not in (0, os.geteuid()):
+    owners = {base.stat().st_uid, base.lstat().st_uid}  # of a link, too: it can be turned
+    if not owners <= {0, os.geteuid()}:
         raise WorkspaceError(
             f"{base} belongs to another user, who could change what runs there: name another "
             "folder in TENDRIL_WORKSPACE_DIR"
