@@ -301,14 +301,8 @@ _PARTIAL_JSON = '{"terraform": {"backend": {"local": {}}}}'
 
 @pytest.mark.parametrize(
     ("file", "partial"),
-    [
-        ("b.tf", _PARTIAL),
-        ("b.tf", _BARE),
-        ("b.tf", _TIGHT),
-        ("b.tf", 'terraform {\n  backend /* a\n comment */ "local" {}\n}\n'),
-        ("b.tf.json", _PARTIAL_JSON),
-    ],
-    ids=["usual", "bare-label", "tight", "comment-in-between", "json"],
+    [("b.tf", _PARTIAL), ("b.tf", _BARE), ("b.tf", _TIGHT), ("b.tf.json", _PARTIAL_JSON)],
+    ids=["usual", "bare-label", "tight", "json"],
 )
 async def test_a_template_with_a_backend_gets_its_settings_and_no_other_backend(
     bench: Bench, file: str, partial: str
@@ -345,15 +339,6 @@ async def test_what_only_looks_like_a_backend_does_not_cost_the_state(
 
     assert not (terraform.root_module / "terraform.tfstate").exists()
     assert len(bench.states()) == 1
-
-
-async def test_a_word_in_a_comment_costs_no_second_init(bench: Bench) -> None:
-    terraform = bench.terraform("one")
-    (terraform.root_module / "x.tf").write_text("# no cloud is touched, no backend is there\n")
-
-    await _run(terraform)
-
-    assert {path.name for path in terraform.run_root.iterdir()} == {"init", "plan", "apply"}
 
 
 async def test_files_that_may_hold_secrets_are_the_agents_alone(bench: Bench) -> None:
