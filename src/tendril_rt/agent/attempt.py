@@ -35,15 +35,12 @@ from tendril_rt.errors import (
 )
 from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
-from tendril_rt.logs.reader import FLUSH_BYTES
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import ENDING, Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
 from tendril_rt.runner.attended import end_leftover
 from tendril_rt.runner.steps import STOP_POLICIES
-from tendril_rt.runner.watch import first_of
 
-PACE_S = 0.25  # between small calls; half of what bytes may wait for company in the reader
 _DELIVERY_AT_SHUTDOWN_S = ENDING.deliver_s
 _PATIENT = STOP_POLICIES["apply"]
 
@@ -146,8 +143,9 @@ class Attempt:
 
     async def _run(self, spool: Spool) -> Outcome | None:
         outcome: Outcome | None = None
-        sink = PacedSink(LeaseSink(self._control, self._held.lease), self._executed)
-        shipper = Shipper(spool, sink, on_cancel=self._on_cancel)
+        shipper = Shipper(
+            spool, LeaseSink(self._control, self._held.lease), on_cancel=self._on_cancel
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._limit_delivery, tasks.cancel_scope)
             try:
@@ -268,25 +266,3 @@ class LeaseSink:
 
     async def append_chunks(self, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
         return await self.control.append_chunks(self.lease, first_seq, chunks)
-
-
-@dataclass(frozen=True, slots=True)
-class PacedSink:
-    """Holds a small call's answer back for a moment, so that what comes soon shares the next call.
-
-    At the borders of steps lines come in many small pieces, and each call costs this machine and
-    the control plane as much as thousands of lines: without this a short run's calls take more of
-    the processor than the agent itself.
-
-    :ivar is_over: nothing more will come
-    """
-
-    sink: LeaseSink
-    is_over: anyio.Event
-
-    async def append_chunks(self, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
-        is_small = sum(len(chunk.text) for chunk in chunks) < FLUSH_BYTES
-        ack = await self.sink.append_chunks(first_seq, chunks)
-        if is_small and ack.cancel is Cancel.NONE:
-            await first_of(PACE_S, self.is_over)
-        return ack
