@@ -56,7 +56,7 @@ class Lane:
         self.start = 0
         self._settle()
         slot = bytes(self._view[self._base : self._base + SLOT_BYTES])
-        text = slot.replace(b"\0", b"")
+        text = b"" if slot == _ZEROS else slot.replace(b"\0", b"")
         self.end = self.start
         if slot.startswith(text):
             self.end += len(text)
