@@ -8,8 +8,12 @@ A cell is a number of processes that claim as fast as they can, from one cluster
 turn. What they claim is ended 20 times a second by one statement, and as much is queued anew: so
 the queue keeps its length, and a cluster has about as many live leases as it claims in 50 ms (its
 limit is 1000). What the two libraries' claims took is finished and queued anew after each cell.
+
+``python -m bench.claims --only headline --rounds 15`` repeats what the bounds are about, and leaves
+the other cells and the writes out.
 """
 
+import argparse
 import os
 import statistics
 import tempfile
@@ -101,16 +105,18 @@ def _round(work: Work, record_s: float) -> Round:
     )
 
 
-def _measure(agents: Crew, databases: Databases) -> Measured:
+def _measure(
+    agents: Crew, databases: Databases, headline_rounds: int, *, only_headline: bool
+) -> Measured:
     rounds: dict[Cell, list[Round]] = defaultdict(list)
-    for number in range(_HEADLINE_ROUNDS):
-        cells = list(_cells()) if number < _ROUNDS else []
+    for number in range(headline_rounds):
+        cells = list(_cells()) if number < _ROUNDS and not only_headline else []
         cells += [cell for cell in _HEADLINE if cell not in cells]
         vacuum(databases)
         # Every other round backwards, so that nobody always comes after the same neighbour.
         for cell in cells if number % 2 == 0 else reversed(cells):
             rounds[cell].append(_run(cell, agents, databases))
-    writes = _writes(agents, databases)
+    writes = {} if only_headline else _writes(agents, databases)
     return Measured(
         rounds,
         writes,
@@ -134,15 +140,26 @@ def _writes(agents: Crew, databases: Databases) -> dict[str, Writes]:
     }
 
 
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.claims")
+    parser.add_argument("--only", choices=["headline"], help="what the bounds are about")
+    parser.add_argument("--rounds", type=int, default=_HEADLINE_ROUNDS, help="of the headline")
+    return parser.parse_args()
+
+
 def main() -> None:
     """Print the tables and write the JSON file."""
+    arguments = _arguments()
     with (
         tempfile.TemporaryDirectory() as name,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(postgres.running(Path(name) / "server")) as server,
         crew(max(_AGENTS)) as agents,
     ):
-        measured = _measure(agents, load(server))
+        databases = load(server)
+        measured = _measure(
+            agents, databases, arguments.rounds, only_headline=arguments.only == "headline"
+        )
     report(measured, os.cpu_count() or 0)
 
 

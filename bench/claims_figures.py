@@ -86,8 +86,10 @@ def report(measured: Measured, cpus: int) -> None:
     for name, calls in measured.writes.items():
         result.add(f"{_key(name)}s_per_s", calls.per_s, f"{name}, 8 agents", "/s")
         result.add(f"wal_per_{_key(name)}_bytes", calls.wal_bytes, f"WAL per {name}", "bytes")
-    result.add("stored_per_provision_bytes", measured.stored_per_provision, "a row stored", "bytes")
-    result.add("stored_per_log_byte", measured.stored_per_log_byte, "a byte of log stored", "bytes")
+    if measured.writes:  # else no log was stored
+        row, byte = measured.stored_per_provision, measured.stored_per_log_byte
+        result.add("stored_per_provision_bytes", row, "a row stored", "bytes")
+        result.add("stored_per_log_byte", byte, "a byte of log stored", "bytes")
     ours = [
         one
         for cell, rounds in measured.rounds.items()

@@ -34,7 +34,9 @@ class Report:
     def add(self, key: str, value: float, what: str, unit: str) -> None:
         """Record one figure and its row of the table."""
         self.figures[key] = value
-        self._rows.append((what, f"{value:,.1f}" if abs(value) < 1e6 else f"{value:.3g}", unit))
+        digits = 2 if unit == "x" else 1  # a ratio
+        text = f"{value:,.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}"
+        self._rows.append((what, text, unit))
 
     def add_samples(self, key: str, samples: Sequence[float], what: str, unit: str) -> None:
         """Record the median of *samples*, with minimum and maximum beside it."""

@@ -171,6 +171,7 @@ CREATE TABLE public.provisions (
     error_code text,
     execution_metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     logs_pruned_at timestamp with time zone,
+    signature text,
     CONSTRAINT provisions_attempt_check CHECK ((attempt >= 0)),
     CONSTRAINT provisions_check CHECK (((completed_at IS NOT NULL) = (status = ANY (ARRAY['SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))),
     CONSTRAINT provisions_check1 CHECK (((status <> 'PROCESSING'::text) OR ((attempt > 0) AND (started_at IS NOT NULL)))),
@@ -178,6 +179,7 @@ CREATE TABLE public.provisions (
     CONSTRAINT provisions_error_message_check CHECK ((length(error_message) <= 8192)),
     CONSTRAINT provisions_max_attempts_check CHECK (((max_attempts >= 1) AND (max_attempts <= 20))),
     CONSTRAINT provisions_operation_check CHECK ((operation = ANY (ARRAY['APPLY'::text, 'PLAN'::text, 'DESTROY'::text]))),
+    CONSTRAINT provisions_signature_check CHECK ((length(signature) <= 512)),
     CONSTRAINT provisions_status_check CHECK ((status = ANY (ARRAY['QUEUED'::text, 'PROCESSING'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))
 )
 WITH (fillfactor='85', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='250');
@@ -228,7 +230,9 @@ COMMENT ON COLUMN public.provisions.execution_metadata IS 'What the agent report
 
 COMMENT ON COLUMN public.provisions.logs_pruned_at IS 'When prune_logs deleted its logs; nothing more is taken in then.';
 
-CREATE FUNCTION public.create_provision(p_cluster_id uuid DEFAULT NULL::uuid, p_config_snapshot jsonb DEFAULT NULL::jsonb, p_configuration_hash text DEFAULT NULL::text, p_operation text DEFAULT 'APPLY'::text, p_configuration_id uuid DEFAULT NULL::uuid) RETURNS SETOF public.provisions
+COMMENT ON COLUMN public.provisions.signature IS 'The submitter''s Ed25519 signature over cluster, operation, stack and snapshot, with the time until which it holds (docs/signing.md). Null: not signed. Verified by agents that are given trusted keys.';
+
+CREATE FUNCTION public.create_provision(p_cluster_id uuid DEFAULT NULL::uuid, p_config_snapshot jsonb DEFAULT NULL::jsonb, p_configuration_hash text DEFAULT NULL::text, p_operation text DEFAULT 'APPLY'::text, p_configuration_id uuid DEFAULT NULL::uuid, p_signature text DEFAULT NULL::text) RETURNS SETOF public.provisions
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
     AS $$
@@ -253,13 +257,13 @@ begin
   end if;
   return query
     insert into public.provisions
-      (cluster_id, configuration_id, operation, config_snapshot, configuration_hash)
+      (cluster_id, configuration_id, operation, config_snapshot, configuration_hash, signature)
     values
-      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash)
+      (v_cluster_id, p_configuration_id, p_operation, v_snapshot, p_configuration_hash, p_signature)
     returning *;
 end $$;
 
-COMMENT ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) IS 'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its details.';
+COMMENT ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) IS 'For owners: queue a provision of a snapshot, of a configuration as it was saved last, or of a snapshot that was made from a configuration. Answers its row. PT422 names a malformed field in its details.';
 
 CREATE FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid DEFAULT NULL::uuid, p_claim_id uuid DEFAULT NULL::uuid) RETURNS SETOF public.provisions
     LANGUAGE plpgsql SECURITY DEFINER
@@ -267,91 +271,125 @@ CREATE FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text
     SET enable_seqscan TO 'off'
     SET enable_bitmapscan TO 'off'
     SET enable_sort TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 declare
+  v_first int;
+  v_slot int;
   v_id uuid;
   v_stack_key text;
   v_attempt int;
+  v_has_reaped boolean := false;
 begin
   perform tendril_private.authenticate(p_cluster_id, p_token_hash);
   if p_claim_id is not null then
-    return query select * from tendril_private.replay_claim(p_cluster_id, p_agent_id, p_claim_id);
-    if found then
-      return;
+    perform pg_advisory_xact_lock(tendril_private.claim_key(p_claim_id));
+  end if;
+  -- Each statement below is a later one, so that it sees the options that we may have waited for.
+  perform pg_advisory_xact_lock_shared(tendril_private.gate_key(p_cluster_id));
+
+  loop
+    -- The first free slot from a random one on: claimers rarely want the same. That it is free is
+    -- enough only if no lease is beyond the limit; such a lease would be the last of the index, where
+    -- null is the very last.
+    v_first := (random() * 1000)::int;
+    select room.slot into v_slot
+    from public.clusters c cross join lateral (
+      select 1 + (v_first + generate_series(1, c.max_concurrency)) % c.max_concurrency as slot) room
+    where c.id = p_cluster_id and not c.drain
+      and c.max_concurrency >= tendril_private.side_by_side_from()
+      and coalesce(c.max_concurrency >= (
+        select coalesce(l.slot, c.max_concurrency + 1) from public.provision_leases l
+        where l.cluster_id = p_cluster_id order by l.slot desc limit 1), true)
+      and not exists (
+        select from public.provision_leases l
+        where l.cluster_id = p_cluster_id and l.slot = room.slot offset 0)
+    limit 1;
+    if not found then
+      v_slot := tendril_private.slot_in_turn(p_cluster_id);
     end if;
-  end if;
-  perform from tendril_private.dead_leases d where d.cluster_id = p_cluster_id limit 1;
-  if found then
-    perform tendril_private.hear_agent();  -- a claim is a sign of life, too
-    perform tendril_private.reap_cluster(p_cluster_id);
-  end if;
 
-  -- The empty poll ends here, without a lock. ORDER BY (not EXISTS) makes it read one index entry.
-  perform from public.provisions p
-    where p.cluster_id = p_cluster_id and p.status = 'QUEUED' order by p.seq limit 1;
-  if not found then
-    return;
-  end if;
-
-  -- One claimer per cluster at a time. Each statement below is its own, so that it sees what the
-  -- claimer before us committed: lock and count in one statement would count an old snapshot.
-  perform pg_advisory_xact_lock(hashtextextended('tendril claim ' || p_cluster_id::text, 0));
-  if p_claim_id is not null then  -- its first sending may have been the claimer before us
-    return query select * from tendril_private.replay_claim(p_cluster_id, p_agent_id, p_claim_id);
-    if found then
-      return;
+    -- OFFSET 0 keeps the two checks probes of an index, one per candidate: as joins they might read
+    -- the leases of every cluster. The outer one passes over what another claimer is about to take. It
+    -- locks no row: that would also hold a row which was claimed since this statement began, and whose
+    -- agent may be reporting, while we wait for that agent's slot below.
+    v_id := null;
+    if v_slot is not null then
+      select next.id, next.stack_key, next.attempt + 1 into v_id, v_stack_key, v_attempt
+      from (
+        select p.id, p.stack_key, p.attempt from public.provisions p
+        where p.cluster_id = p_cluster_id and p.status = 'QUEUED'
+          and p.not_before <= clock_timestamp()
+          and not exists (
+            select from public.provision_leases l where l.stack_key = p.stack_key offset 0)
+          -- An earlier provision of the stack may be waiting for its next attempt, or be another
+          -- claimer's this moment: a later one must not overtake it, or the older configuration would
+          -- be applied over the newer one.
+          and not exists (
+            select from public.provisions earlier
+            where earlier.cluster_id = p_cluster_id and earlier.stack_key = p.stack_key
+              and earlier.status = 'QUEUED' and earlier.seq < p.seq offset 0)
+        order by p.seq offset 0) next
+      where pg_try_advisory_xact_lock(tendril_private.provision_key(next.id))
+      limit 1;
     end if;
-  end if;
-  if (select count(*) from public.provision_leases l where l.cluster_id = p_cluster_id)
-      >= (select case when c.drain then 0 else c.max_concurrency end
-        from public.clusters c where c.id = p_cluster_id) then
-    return;
-  end if;
+    if v_id is not null then
+      -- Still as it was seen, now that no other claimer can take it?
+      insert into public.provision_leases (provision_id, cluster_id, stack_key, attempt, agent_id,
+          claim_id, slot, phase, expires_at)
+        select v_id, p_cluster_id, v_stack_key, v_attempt, p_agent_id,
+          coalesce(p_claim_id, gen_random_uuid()), v_slot,
+          -- A client without an agent id reports no phases: it may be applying at any moment.
+          case when p_agent_id is null then 'APPLY' else 'PREPARE' end,
+          clock_timestamp() + s.lease_ttl
+        from tendril_private.settings s cross join public.provisions p
+        where s.one_row and p.id = v_id and p.status = 'QUEUED' and p.attempt = v_attempt - 1
+        on conflict do nothing;
+      if found then
+        return query update public.provisions p
+          set status = 'PROCESSING', attempt = v_attempt, claimed_by = p_agent_id,
+            started_at = clock_timestamp()
+          where p.id = v_id and p.status = 'QUEUED'
+          returning p.*;
+        exit when found;
+        delete from public.provision_leases l where l.provision_id = v_id;  -- cancelled this moment
+      end if;
+    end if;
 
-  -- OFFSET 0 keeps the two checks probes of an index, one per candidate: as joins they might read
-  -- the leases of every cluster.
-  select p.id, p.stack_key, p.attempt + 1 into v_id, v_stack_key, v_attempt
-  from public.provisions p
-  where p.cluster_id = p_cluster_id and p.status = 'QUEUED'
-    and p.not_before <= clock_timestamp()
-    and not exists (
-      select from public.provision_leases l where l.stack_key = p.stack_key offset 0)
-    -- While an earlier provision of the stack waits for its next attempt, a later one must not
-    -- overtake it: the older configuration would then be applied over the newer one.
-    and not exists (
-      select from public.provisions earlier
-      where earlier.cluster_id = p_cluster_id and earlier.stack_key = p.stack_key
-        and earlier.status = 'QUEUED' and earlier.seq < p.seq offset 0)
-  order by p.seq limit 1
-  for no key update of p skip locked;
-  if not found then
-    return;
-  end if;
+    -- No lease. The claim may have one already, from its first sending.
+    if p_claim_id is not null then
+      return query select * from tendril_private.replay_claim(p_cluster_id, p_agent_id, p_claim_id);
+      if found then
+        return;
+      end if;
+      perform from public.provision_leases l where l.claim_id = p_claim_id;
+      if found then
+        return;  -- somebody else's claim
+      end if;
+    end if;
+    -- Or what was seen was taken this moment: the provision, the slot, or the stack, by another cluster
+    -- or by an attempt thought lost; then look again. Or there is nothing, unless a dead agent has it.
+    if v_id is null then
+      if v_has_reaped then
+        return;
+      end if;
+      perform from tendril_private.dead_leases d where d.cluster_id = p_cluster_id limit 1;
+      if not found then
+        return;
+      end if;
+      perform tendril_private.hear_agent();  -- a claim is a sign of life, too
+      perform tendril_private.reap_cluster(p_cluster_id);
+      v_has_reaped := true;
+    end if;
+  end loop;
 
-  insert into public.provision_leases
-      (provision_id, cluster_id, stack_key, attempt, agent_id, claim_id, phase, expires_at)
-    select v_id, p_cluster_id, v_stack_key, v_attempt, p_agent_id,
-      coalesce(p_claim_id, gen_random_uuid()),
-      -- A client without an agent id reports no phases: it may be applying at any moment.
-      case when p_agent_id is null then 'APPLY' else 'PREPARE' end,
-      clock_timestamp() + s.lease_ttl
-    from tendril_private.settings s where s.one_row
-    on conflict do nothing;
-  if not found then
-    return;  -- the stack was taken this moment, by another cluster or by an attempt thought lost
-  end if;
   -- From here on an attempt of this stack that was given up in APPLY cannot be taken up again.
   delete from tendril_private.lost_leases l where l.stack_key = v_stack_key;
   perform tendril_private.audit('provision_claimed', p_cluster_id, v_id,
     jsonb_build_object('attempt', v_attempt), p_agent_id);
-  return query update public.provisions p
-    set status = 'PROCESSING', attempt = v_attempt, claimed_by = p_agent_id,
-      started_at = clock_timestamp()
-    where p.id = v_id
-    returning p.*;
 end $$;
 
-COMMENT ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) IS 'For agents: claim the next provision of the cluster, in order of submission; at most max_concurrency at once and one per stack. Answers its row, PROCESSING under a fresh lease, or none. Repeat with the same p_claim_id when the answer was lost.';
+COMMENT ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) IS 'For agents: claim the next provision of the cluster, in order of submission; at most max_concurrency at once and one per stack. Where max_concurrency is 32 or more, claims at the same moment may overtake each other, but never within a stack. Answers its row, PROCESSING under a fresh lease, or none. Repeat with the same p_claim_id when the answer was lost.';
 
 CREATE FUNCTION public.insert_provision_log(p_cluster_id uuid, p_token_hash text, p_provision_id uuid, p_log_chunk text, p_stream_type text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -462,8 +500,11 @@ COMMENT ON FUNCTION public.mark_offline_clusters(p_at_most integer) IS 'For a sc
 CREATE FUNCTION public.prune_logs(p_older_than interval, p_at_most integer DEFAULT 1000) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
+    SET enable_seqscan TO 'off'
     AS $$
 declare
+  -- Read once: compared with a clock that ticks meanwhile, no index would be of use.
+  v_before timestamptz := clock_timestamp() - p_older_than;
   v_ids uuid[];
   v_chunks bigint;
 begin
@@ -472,8 +513,8 @@ begin
   end if;
   with ended as (
     select p.id from public.provisions p
-    where p.completed_at < clock_timestamp() - p_older_than and p.logs_pruned_at is null
-    limit p_at_most for no key update of p skip locked
+    where p.completed_at < v_before and p.logs_pruned_at is null
+    order by p.completed_at limit p_at_most for no key update of p skip locked
   ), marked as (
     update public.provisions p set logs_pruned_at = clock_timestamp()
     from ended where p.id = ended.id returning p.id
@@ -489,7 +530,7 @@ begin
   return jsonb_build_object('provisions', cardinality(v_ids), 'chunks', v_chunks);
 end $$;
 
-COMMENT ON FUNCTION public.prune_logs(p_older_than interval, p_at_most integer) IS 'For a scheduler: delete the logs of provisions that ended so long ago, at most of so many; whoever wrote them can deliver no more. Answers {provisions, chunks}: repeat until provisions is 0.';
+COMMENT ON FUNCTION public.prune_logs(p_older_than interval, p_at_most integer) IS 'For a scheduler: delete the logs of provisions that ended so long ago, the oldest first and at most of so many; whoever wrote them can deliver no more. Answers {provisions, chunks}: repeat until provisions is 0.';
 
 CREATE FUNCTION public.queue_depth(p_cluster_id uuid DEFAULT NULL::uuid) RETURNS TABLE(cluster_id uuid, queued bigint, ready bigint, running bigint, max_concurrency integer, oldest_queued_at timestamp with time zone)
     LANGUAGE sql STABLE
@@ -998,6 +1039,19 @@ end $$;
 
 COMMENT ON FUNCTION tendril_private.check_log_complete(p_provision_id uuid, p_attempt integer, p_log_chunks integer) IS 'Raise PT422 until so many chunks of the attempt are stored; null: as many as there are.';
 
+CREATE FUNCTION tendril_private.check_signature() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  if length(new.signature) > 512 then
+    raise exception using errcode = 'PT422', message = 'signature is v1.<time>.<base64url>';
+  end if;
+  return new;
+end $$;
+
+COMMENT ON FUNCTION tendril_private.check_signature() IS 'Refuse with PT422 what cannot be a signature; whether it is a good one only agents know.';
+
 CREATE FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) RETURNS void
     LANGUAGE plpgsql IMMUTABLE
     SET search_path TO ''
@@ -1018,6 +1072,12 @@ end $$;
 
 COMMENT ON FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) IS 'Raise PT422, with the field in the detail, unless an agent can work with the snapshot.';
 
+CREATE FUNCTION tendril_private.claim_key(p_claim_id uuid) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashtextextended(('tendril claim '::text || (p_claim_id)::text), (0)::bigint);
+
+COMMENT ON FUNCTION tendril_private.claim_key(p_claim_id uuid) IS 'Advisory lock of a claim id: a claim that is sent again waits for its first sending.';
+
 CREATE FUNCTION tendril_private.echo_heartbeat() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -1028,6 +1088,12 @@ begin
 end $$;
 
 COMMENT ON FUNCTION tendril_private.echo_heartbeat() IS 'Each heartbeat comes back to the cluster as a broadcast: an agent that does not hear it knows that its channel is deaf.';
+
+CREATE FUNCTION tendril_private.gate_key(p_cluster_id uuid) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashtextextended(('tendril gate '::text || (p_cluster_id)::text), (0)::bigint);
+
+COMMENT ON FUNCTION tendril_private.gate_key(p_cluster_id uuid) IS 'Advisory lock of a cluster: shared by the claims in flight, held alone by who lowers its limit. Should two clusters ever have the same, they wait for each other, and nothing else.';
 
 CREATE FUNCTION tendril_private.hash_of(p_token text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -1282,6 +1348,12 @@ begin
 end $$;
 
 COMMENT ON FUNCTION tendril_private.prepare_provision() IS 'Fill in what the submitter does not say: every provision starts QUEUED.';
+
+CREATE FUNCTION tendril_private.provision_key(p_provision_id uuid) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashtextextended(('tendril provision '::text || (p_provision_id)::text), (0)::bigint);
+
+COMMENT ON FUNCTION tendril_private.provision_key(p_provision_id uuid) IS 'Advisory lock of a provision: held by the claimer that is about to take it. Nobody waits for it.';
 
 CREATE FUNCTION tendril_private.reap_cluster(p_cluster_id uuid) RETURNS void
     LANGUAGE plpgsql
@@ -1541,6 +1613,12 @@ end $$;
 
 COMMENT ON FUNCTION tendril_private.set_jwt_secret(p_secret text) IS 'Store the project''s JWT secret, with which agents'' Realtime tokens are signed; null or empty removes it, and agents then work by polling.';
 
+CREATE FUNCTION tendril_private.side_by_side_from() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN 32;
+
+COMMENT ON FUNCTION tendril_private.side_by_side_from() IS 'The least max_concurrency with which claims go side by side.';
+
 CREATE FUNCTION tendril_private.sign_jwt(p_claims jsonb, p_secret text) RETURNS text
     LANGUAGE sql STABLE STRICT PARALLEL SAFE
     SET search_path TO ''
@@ -1554,6 +1632,44 @@ CREATE FUNCTION tendril_private.sign_jwt(p_claims jsonb, p_secret text) RETURNS 
 $$;
 
 COMMENT ON FUNCTION tendril_private.sign_jwt(p_claims jsonb, p_secret text) IS 'A compact JWT, HS256.';
+
+CREATE FUNCTION tendril_private.slot_in_turn(p_cluster_id uuid) RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  -- The poll that finds nothing ends here, without a lock. ORDER BY (not EXISTS) makes the second test
+  -- read one index entry.
+  perform from public.clusters c where c.id = p_cluster_id and not c.drain
+    and c.max_concurrency > (
+      select count(*) from public.provision_leases l where l.cluster_id = c.id)
+    and (c.max_concurrency < tendril_private.side_by_side_from() or exists (
+      select from public.provision_leases l
+      where l.cluster_id = c.id and (l.slot is null or l.slot > c.max_concurrency)));
+  if not found then
+    return null;
+  end if;
+  perform from public.provisions p
+    where p.cluster_id = p_cluster_id and p.status = 'QUEUED' order by p.seq limit 1;
+  if not found then
+    return null;
+  end if;
+  -- One claimer at a time, until its commit. The statement below is a later one, so that it sees what
+  -- the claimer before us committed: lock and count in one statement would count an old snapshot.
+  perform pg_advisory_xact_lock(tendril_private.turn_key(p_cluster_id));
+  return (select room.slot
+    from public.clusters c cross join lateral (
+      select generate_series(1, c.max_concurrency) as slot) room
+    where c.id = p_cluster_id
+      and c.max_concurrency > (
+        select count(*) from public.provision_leases l where l.cluster_id = c.id)
+      and not exists (
+        select from public.provision_leases l
+        where l.cluster_id = p_cluster_id and l.slot = room.slot offset 0)
+    limit 1);
+end $$;
+
+COMMENT ON FUNCTION tendril_private.slot_in_turn(p_cluster_id uuid) IS 'A free slot of a cluster that is small, or has leases beyond its limit: by counting, one claimer after the other, each until the end of its transaction. Null: there is none, or nothing is queued, or the cluster''s claims go side by side.';
 
 CREATE FUNCTION tendril_private.snapshot_fault(p_snapshot jsonb) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1679,6 +1795,12 @@ end $$;
 
 COMMENT ON FUNCTION tendril_private.take_up_lease(p_provision_id uuid) IS 'An attempt that was given up in APPLY is heard again: it goes on under its old lease, unless a later provision of its stack has begun. It runs anyway, hence also beyond max_concurrency.';
 
+CREATE FUNCTION tendril_private.turn_key(p_cluster_id uuid) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN hashtextextended(('tendril turn '::text || (p_cluster_id)::text), (0)::bigint);
+
+COMMENT ON FUNCTION tendril_private.turn_key(p_cluster_id uuid) IS 'Advisory lock of a cluster: whose turn it is to claim (slot_in_turn).';
+
 CREATE FUNCTION tendril_private.validate_request() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO ''
@@ -1701,6 +1823,17 @@ CREATE FUNCTION tendril_private.verifier_of(p_token_hash text) RETURNS bytea
     RETURN sha256(convert_to(lower("left"(COALESCE(p_token_hash, ''::text), 65)), 'UTF8'::name));
 
 COMMENT ON FUNCTION tendril_private.verifier_of(p_token_hash text) IS 'cluster_tokens.verifier for the hash that an agent sends. Of what is longer than a hash no more is read than shows that it is none.';
+
+CREATE FUNCTION tendril_private.wait_for_claims() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO ''
+    AS $$
+begin
+  perform pg_advisory_xact_lock(tendril_private.gate_key(new.id));
+  return new;
+end $$;
+
+COMMENT ON FUNCTION tendril_private.wait_for_claims() IS 'Let the claims in flight end first, and let no other begin before the new options are to be seen.';
 
 CREATE FUNCTION tendril_private.wake_agents() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1842,6 +1975,7 @@ CREATE TABLE public.provision_leases (
     claim_id uuid NOT NULL,
     phase text DEFAULT 'PREPARE'::text NOT NULL,
     expires_at timestamp with time zone NOT NULL,
+    slot integer,
     CONSTRAINT provision_leases_phase_check CHECK ((phase = ANY (ARRAY['PREPARE'::text, 'PLAN'::text, 'APPLY'::text])))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='100');
@@ -1863,6 +1997,8 @@ COMMENT ON COLUMN public.provision_leases.claim_id IS 'The claim that made it; t
 COMMENT ON COLUMN public.provision_leases.phase IS 'How far the attempt is; never goes back. An attempt in APPLY is never repeated.';
 
 COMMENT ON COLUMN public.provision_leases.expires_at IS 'The agent is silent from then on. Not yet dead: it may still renew while the row exists.';
+
+COMMENT ON COLUMN public.provision_leases.slot IS 'Which of the cluster''s slots, 1 to max_concurrency, the claim took. Beyond the limit: a greater one, after the limit was lowered, or null: taken up again (take_up_lease), or claimed before slots had numbers. While there is such a lease, claims take turns (slot_in_turn).';
 
 CREATE TABLE public.provision_logs (
     id bigint NOT NULL,
@@ -2109,7 +2245,7 @@ CREATE INDEX clusters_owner ON public.clusters USING btree (((user_id)::text));
 
 CREATE INDEX configurations_owner ON public.configurations USING btree (((user_id)::text));
 
-CREATE INDEX provision_leases_cluster ON public.provision_leases USING btree (cluster_id);
+CREATE UNIQUE INDEX provision_leases_slot ON public.provision_leases USING btree (cluster_id, slot);
 
 CREATE UNIQUE INDEX provision_leases_stack ON public.provision_leases USING btree (stack_key);
 
@@ -2118,6 +2254,8 @@ CREATE INDEX provisions_history ON public.provisions USING btree (cluster_id, cr
 CREATE INDEX provisions_queue ON public.provisions USING btree (cluster_id, seq) WHERE (status = 'QUEUED'::text);
 
 CREATE INDEX provisions_stack_queue ON public.provisions USING btree (cluster_id, stack_key, seq) WHERE (status = 'QUEUED'::text);
+
+CREATE INDEX provisions_unpruned ON public.provisions USING btree (completed_at) WHERE ((completed_at IS NOT NULL) AND (logs_pruned_at IS NULL));
 
 CREATE INDEX lost_leases_cluster ON tendril_private.lost_leases USING btree (cluster_id);
 
@@ -2130,6 +2268,10 @@ COMMENT ON TRIGGER append_only ON public.audit_events IS 'Privileges bind the AP
 CREATE TRIGGER audit_request AFTER INSERT ON public.provisions FOR EACH ROW WHEN ((COALESCE(current_setting('request.jwt.claims'::text, true), ''::text) <> ''::text)) EXECUTE FUNCTION tendril_private.audit_request();
 
 COMMENT ON TRIGGER audit_request ON public.provisions IS 'What comes through the API is written down.';
+
+CREATE TRIGGER check_signature BEFORE INSERT ON public.provisions FOR EACH ROW WHEN ((new.signature IS NOT NULL)) EXECUTE FUNCTION tendril_private.check_signature();
+
+COMMENT ON TRIGGER check_signature ON public.provisions IS 'Too long for a signature is refused with a status of its own.';
 
 CREATE TRIGGER echo_heartbeat AFTER INSERT OR UPDATE OF last_seen ON public.agents FOR EACH ROW EXECUTE FUNCTION tendril_private.echo_heartbeat();
 
@@ -2146,6 +2288,10 @@ COMMENT ON TRIGGER prepare_provision ON public.provisions IS 'Every provision st
 CREATE TRIGGER validate_request BEFORE INSERT ON public.provisions FOR EACH ROW WHEN ((COALESCE(current_setting('request.jwt.claims'::text, true), ''::text) <> ''::text)) EXECUTE FUNCTION tendril_private.validate_request();
 
 COMMENT ON TRIGGER validate_request ON public.provisions IS 'What comes through the API is checked, whether by create_provision or by a direct insert.';
+
+CREATE TRIGGER wait_for_claims BEFORE UPDATE OF max_concurrency, drain ON public.clusters FOR EACH ROW WHEN (((new.max_concurrency < old.max_concurrency) OR (new.drain > old.drain))) EXECUTE FUNCTION tendril_private.wait_for_claims();
+
+COMMENT ON TRIGGER wait_for_claims ON public.clusters IS 'A lowered limit holds from the moment that it is to be seen: no claim is on its way under the old one.';
 
 CREATE TRIGGER wake_on_change AFTER UPDATE OF status, cancel_requested_at, force_cancel_requested_at ON public.provisions FOR EACH ROW WHEN ((((new.status = 'QUEUED'::text) AND (old.status <> 'QUEUED'::text)) OR (new.cancel_requested_at IS DISTINCT FROM old.cancel_requested_at) OR (new.force_cancel_requested_at IS DISTINCT FROM old.force_cancel_requested_at))) EXECUTE FUNCTION tendril_private.wake_agents();
 
@@ -2294,8 +2440,11 @@ GRANT SELECT(status) ON TABLE public.provisions TO anon;
 
 GRANT SELECT(created_at) ON TABLE public.provisions TO anon;
 
-REVOKE ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) FROM PUBLIC;
-GRANT ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid) TO authenticated;
+GRANT INSERT(signature) ON TABLE public.provisions TO authenticated;
+GRANT INSERT(signature) ON TABLE public.provisions TO service_role;
+
+REVOKE ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) FROM PUBLIC;
+GRANT ALL ON FUNCTION public.create_provision(p_cluster_id uuid, p_config_snapshot jsonb, p_configuration_hash text, p_operation text, p_configuration_id uuid, p_signature text) TO authenticated;
 
 REVOKE ALL ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) FROM PUBLIC;
 GRANT ALL ON FUNCTION public.fetch_next_provision(p_cluster_id uuid, p_token_hash text, p_agent_id uuid, p_claim_id uuid) TO anon;
@@ -2364,9 +2513,15 @@ REVOKE ALL ON FUNCTION tendril_private.check_chunks(p_first_seq integer, p_chunk
 
 REVOKE ALL ON FUNCTION tendril_private.check_log_complete(p_provision_id uuid, p_attempt integer, p_log_chunks integer) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tendril_private.check_signature() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tendril_private.check_snapshot(p_snapshot jsonb) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tendril_private.claim_key(p_claim_id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tendril_private.echo_heartbeat() FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tendril_private.gate_key(p_cluster_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.hash_of(p_token text) FROM PUBLIC;
 
@@ -2395,6 +2550,8 @@ REVOKE ALL ON FUNCTION tendril_private.owned_cluster(p_cluster_id uuid) FROM PUB
 
 REVOKE ALL ON FUNCTION tendril_private.prepare_provision() FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tendril_private.provision_key(p_provision_id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tendril_private.reap_cluster(p_cluster_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.reap_lease(p_provision_id uuid) FROM PUBLIC;
@@ -2416,7 +2573,11 @@ REVOKE ALL ON FUNCTION tendril_private.schedule_upkeep() FROM PUBLIC;
 REVOKE ALL ON FUNCTION tendril_private.set_jwt_secret(p_secret text) FROM PUBLIC;
 GRANT ALL ON FUNCTION tendril_private.set_jwt_secret(p_secret text) TO service_role;
 
+REVOKE ALL ON FUNCTION tendril_private.side_by_side_from() FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tendril_private.sign_jwt(p_claims jsonb, p_secret text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tendril_private.slot_in_turn(p_cluster_id uuid) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.snapshot_fault(p_snapshot jsonb) FROM PUBLIC;
 
@@ -2426,9 +2587,13 @@ REVOKE ALL ON FUNCTION tendril_private.sweep() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.take_up_lease(p_provision_id uuid) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION tendril_private.turn_key(p_cluster_id uuid) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION tendril_private.validate_request() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.verifier_of(p_token_hash text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION tendril_private.wait_for_claims() FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION tendril_private.wake_agents() FROM PUBLIC;
 

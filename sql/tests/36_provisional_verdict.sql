@@ -142,3 +142,27 @@ begin
       v_provision.id));
   end loop;
 end $$;
+
+-- scenario: what was taken up runs beyond the limit, and counts to it
+do $$
+declare
+  v_lost public.provisions;
+  v_first public.provisions;
+  v_second public.provisions;
+begin
+  update public.clusters set max_concurrency = 2;
+  v_lost := tests.lost_in_apply();
+  perform tests.submit(), tests.submit(), tests.submit(), tests.submit();
+  v_first := tests.claim();
+  v_second := tests.claim();
+  assert (tests.beat(v_lost.id, 1, 'APPLY') ->> 'held')::boolean;
+  assert (select count(*) from public.provision_leases) = 3;
+  perform tests.report(v_first.id, 1, 'SUCCESS');
+  assert (tests.claim()).id is null;
+  perform tests.report(v_second.id, 1, 'SUCCESS');
+  assert (tests.claim()).id is not null;
+  assert (tests.claim()).id is null;
+  perform tests.report(v_lost.id, 1, 'SUCCESS');
+  assert (tests.claim()).id is not null;
+  assert (tests.claim()).id is null;
+end $$;

@@ -115,3 +115,68 @@ begin
   assert not exists (select from public.fetch_next_provision(
     tests.cluster(), tests.hash(), tests.agent(), v_claim));
 end $$;
+
+-- scenario: a claim is replayed where nothing else could be claimed
+do $$
+declare
+  v_claim uuid := gen_random_uuid();
+  v_first public.provisions;
+begin
+  perform tests.submit();
+  update public.clusters set max_concurrency = 1;
+  for v_sending in 1 .. 3 loop
+    select * into v_first from public.fetch_next_provision(
+      tests.cluster(), tests.hash(), tests.agent(), v_claim);
+    assert v_first.attempt = 1 and (select count(*) from public.provision_leases) = 1;
+    perform tests.submit();  -- now the cluster is full, which is another way of finding nothing
+  end loop;
+end $$;
+
+-- scenario: each claim takes a slot of its own, and a freed one is taken again
+do $$
+declare
+  v_first public.provisions;
+begin
+  update public.clusters set max_concurrency = 3;
+  perform tests.submit(), tests.submit(), tests.submit(), tests.submit();
+  v_first := tests.claim();
+  perform tests.claim(), tests.claim();
+  assert (select array_agg(l.slot order by l.slot) from public.provision_leases l) = '{1,2,3}';
+  perform tests.report(v_first.id, 1, 'SUCCESS');
+  assert (tests.claim()).id is not null;
+  assert (select array_agg(l.slot order by l.slot) from public.provision_leases l) = '{1,2,3}';
+end $$;
+
+-- scenario: above a lowered limit nothing is claimed until fewer run, whichever slots they have
+do $$
+declare
+  v_ids uuid[];
+begin
+  update public.clusters set max_concurrency = 4;
+  perform tests.submit(), tests.submit(), tests.submit(), tests.submit(), tests.submit(),
+    tests.submit();
+  perform tests.claim(), tests.claim(), tests.claim(), tests.claim();
+  perform tests.as_owner(tests.alice()::text);
+  perform public.set_cluster_options(tests.cluster(), 2);
+  perform tests.as_admin();
+  v_ids := array(select l.provision_id from public.provision_leases l order by l.slot);
+  perform tests.report(v_ids[1], 1, 'SUCCESS');
+  assert (tests.claim()).id is null;
+  perform tests.report(v_ids[2], 1, 'SUCCESS');
+  assert (tests.claim()).id is null;
+  perform tests.report(v_ids[3], 1, 'SUCCESS');
+  assert (tests.claim()).id is not null;
+  assert (tests.claim()).id is null;
+  assert (select array_agg(l.slot order by l.slot) from public.provision_leases l) = '{1,4}';
+end $$;
+
+-- scenario: a lease without a slot, as those of earlier releases, counts all the same
+do $$
+begin
+  update public.clusters set max_concurrency = 2;
+  perform tests.submit(), tests.submit(), tests.submit();
+  perform tests.claim();
+  update public.provision_leases set slot = null;
+  assert (tests.claim()).id is not null;
+  assert (tests.claim()).id is null;
+end $$;

@@ -72,6 +72,16 @@ class StepError(TendrilError):
 
     code = "STEP_FAILED"
 
+    def add(self, advice: str) -> None:
+        """Add a line of advice to the message."""
+        self.args = (f"{self}\n{advice}",)
+
+
+class OutOfTime(StepError):
+    """The time for the provision as a whole was over before a step began."""
+
+    code = "STEP_TIMEOUT"
+
 
 class WorkspaceError(StepError):
     """The attempt's private directory could not be made or written."""
@@ -85,19 +95,33 @@ class GitError(StepError):
     code = "TEMPLATE_UNAVAILABLE"
 
 
+class ProcessLost(StepError):
+    """A launched process is gone, and nobody can say how it ended."""
+
+    code = "PROCESS_LOST"
+
+
 class TerraformError(StepError):
     """Terraform ended with a failure.
 
     :param step: ``init``, ``plan`` or ``apply``
     :param exit_code: as the process gave it; negative for a signal
+    :param duration_s: how long it ran, in seconds
     """
 
     code = "TERRAFORM_FAILED"
 
-    def __init__(self, step: str, exit_code: int, message: str) -> None:
+    def __init__(self, step: str, exit_code: int, message: str, *, duration_s: float = 0.0) -> None:
         super().__init__(message)
         self.step = step
         self.exit_code = exit_code
+        self.duration_s = duration_s
+
+
+class StepTimeout(TerraformError):
+    """A step was interrupted because it, or the provision as a whole, took longer than it may."""
+
+    code = "STEP_TIMEOUT"
 
 
 class SpoolError(TendrilError):

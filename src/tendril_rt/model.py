@@ -95,6 +95,7 @@ class Provision:
     :ivar snapshot_json: ``config_snapshot`` as exact JSON text: numbers keep every digit
     :ivar configuration_hash: sha256 (hex) of the snapshot's RFC 8785 form, or None
     :ivar signature: the submitter's, or None (docs/signing.md)
+    :ivar queued_s: from its creation to this claim by the control plane's clock, where it said so
     """
 
     lease: Lease
@@ -104,6 +105,7 @@ class Provision:
     snapshot_json: str
     configuration_hash: str | None
     signature: str | None = None
+    queued_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -471,6 +471,71 @@ class RunnerSettings:
             "nothing is claimed while a disk that runs need has fewer bytes free",
         ),
     )
+    init_timeout_s: float = field(
+        default=900.0,
+        metadata=_from(
+            "TENDRIL_INIT_TIMEOUT_S",
+            _positive,
+            "longest terraform init, in seconds; then it is interrupted. A configuration's own "
+            "timeouts.init_s may be shorter; so with the three below",
+        ),
+    )
+    plan_timeout_s: float = field(
+        default=3600.0,
+        metadata=_from("TENDRIL_PLAN_TIMEOUT_S", _positive, "longest terraform plan, in seconds"),
+    )
+    apply_timeout_s: float = field(
+        default=14400.0,
+        metadata=_from(
+            "TENDRIL_APPLY_TIMEOUT_S",
+            _positive,
+            "longest terraform apply, in seconds; then it is interrupted once, and waited for",
+        ),
+    )
+    provision_timeout_s: float = field(
+        default=21600.0,
+        metadata=_from(
+            "TENDRIL_PROVISION_TIMEOUT_S",
+            _positive,
+            "longest attempt as a whole, from the claim, in seconds",
+        ),
+    )
+    plugin_cache_dir: Path | None = field(
+        default=None,
+        metadata=_from(
+            "TENDRIL_PLUGIN_CACHE_DIR",
+            _absolute,
+            "keep downloaded providers there, for this agent alone; terraform init then runs one "
+            "at a time. Without it and a mirror, TF_CLI_CONFIG_FILE of the environment holds",
+        ),
+    )
+    plugin_mirror_dir: Path | None = field(
+        default=None,
+        metadata=_from(
+            "TENDRIL_PLUGIN_MIRROR_DIR",
+            _absolute,
+            "take the providers that this folder holds (terraform providers mirror) from it alone",
+        ),
+    )
+    default_backend_file: Path | None = field(
+        default=None,
+        metadata=_from(
+            "TENDRIL_DEFAULT_BACKEND_FILE",
+            _absolute,
+            "a file with a terraform block and a backend, for templates that have none; __STACK__ "
+            "in it becomes the stack's own name. Without it their state is kept in "
+            "TENDRIL_STATE_DIR",
+        ),
+    )
+    cost_estimate: bool = field(
+        default=False,
+        metadata=_from(
+            "TENDRIL_COST_ESTIMATE",
+            _flag,
+            "estimate the cost of every provision, not only where its configuration asks for it; "
+            "needs infracost on PATH and INFRACOST_API_KEY",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

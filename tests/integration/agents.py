@@ -183,7 +183,7 @@ def recording_terraform(folder: Path) -> tuple[str, Path]:
     script.write_text(
         f"""#!{sys.executable}
 import subprocess, sys
-if sys.argv[1] == "version":
+if sys.argv[1] in ("version", "output"):
     sys.exit(subprocess.call([{real!r}, *sys.argv[1:]]))
 done = subprocess.Popen([{real!r}, *sys.argv[1:]], stdout=subprocess.PIPE)
 with open({str(printed)!r}, "ab") as kept:

@@ -305,8 +305,9 @@ variable "number" {{ type = number }}
     assert all("attempt 1" in line for line in claims)
 
 
+@pytest.mark.parametrize("force", [False, True])
 async def test_a_running_provision_is_cancelled_when_its_owner_asks(
-    fleet: Fleet, cluster: Registration, user: Owner, repo: str, tmp_path: Path
+    fleet: Fleet, cluster: Registration, user: Owner, repo: str, tmp_path: Path, force: bool
 ) -> None:
     provision_id = await user.create_provision(
         cluster.cluster_id, _of(repo, "slow", until=str(tmp_path / "never"))
@@ -314,7 +315,7 @@ async def test_a_running_provision_is_cancelled_when_its_owner_asks(
     # The run prints nothing more: the request arrives with the next heartbeat.
     with fleet.agent(TENDRIL_HEARTBEAT_INTERVAL_S="0.5"):
         await _begun(user, provision_id)
-        await user.cancel_provision(provision_id)
+        await user.cancel_provision(provision_id, force=force)
         state = await ended(user, provision_id)
     assert state.status is Status.CANCELLED
     assert state.error_message is not None

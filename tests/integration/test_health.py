@@ -22,6 +22,7 @@ from tendril_rt.agent.correlation import correlated, fields
 from tendril_rt.agent.health import Answer, serving, verdict_page, watched
 from tendril_rt.agent.vitals import TICK_S, Vitals
 from tendril_rt.control.owner import Owner, Registration
+from tendril_rt.control.push import Cause
 from tendril_rt.errors import ConfigError
 from tests.conftest import RunningPlane
 from tests.integration.agents import Agent, Fleet, ended, snapshot, template_repo
@@ -252,6 +253,7 @@ async def test_an_agent_counts_what_it_did_and_answers_for_its_state(
 ) -> None:
     repo = template_repo(tmp_path / "templates")
     await agent.says("online")
+    await agent.says("READY")
     assert fetch(open_port, "/livez")[0] == 200
     assert fetch(open_port, "/readyz")[0] == 200
     provision_id = await user.create_provision(cluster.cluster_id, snapshot(repo))
@@ -271,6 +273,9 @@ async def test_an_agent_counts_what_it_did_and_answers_for_its_state(
     assert shown["tendril_log_delivered_chunks_total",] == len(log)
     assert shown["tendril_log_delivered_bytes_total",] == sum(len(r.text.encode()) for r in log)
     assert shown["tendril_log_lost_bytes_total",] == 0
+    assert sum(shown["tendril_claims_total", cause] for cause in Cause) == 1
+    assert shown["tendril_realtime_state", "READY"] == 1
+    assert shown["tendril_dispatch_latency_seconds_count", "push"] <= 1
     assert 0 <= shown["tendril_heartbeat_age_seconds",] < 60
 
     records = [json.loads(line) for line in agent.log.splitlines()]

@@ -13,7 +13,8 @@ import pytest
 from tendril_rt.errors import StepError
 from tendril_rt.model import StreamType
 from tendril_rt.runner import process
-from tendril_rt.runner.process import Finished, StopPolicy
+from tendril_rt.runner.attended import Finished, StopPolicy, StopRequest
+from tendril_rt.runner.launched import COOKIE
 
 from .runner_support import (
     Recorded,
@@ -109,17 +110,27 @@ class Bench:
 
     folder: Path
     output: Recorded
-    interrupt: anyio.Event
+    request: StopRequest
+
+    @property
+    def interrupt(self) -> anyio.Event:
+        return self.request.interrupt
 
     async def run(self, argv: Sequence[str], policy: StopPolicy = _PATIENT) -> Finished:
         return await process.run(
             argv,
             cwd=self.folder,
             env=_ENV,
+            run_dir=self.new_run_dir(),
             output=self.output.reader,
             policy=policy,
-            interrupt=self.interrupt,
+            request=self.request,
         )
+
+    def new_run_dir(self) -> Path:
+        runs = self.folder.parent / "runs"
+        runs.mkdir(exist_ok=True)
+        return runs / str(len(list(runs.iterdir())))
 
     async def pid_of(self, name: str) -> int:
         """Wait until the process *name* said that it is ready."""
@@ -144,7 +155,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     folder = tmp_path / "work"
     folder.mkdir()
     with recording(tmp_path / "spool") as output:
-        yield Bench(folder, output, anyio.Event())
+        yield Bench(folder, output, StopRequest())
 
 
 async def _all_gone(*pids: int) -> None:
@@ -190,7 +201,12 @@ async def test_a_child_sees_exactly_the_environment_it_is_given(
 
     await bench.run(["env"])
 
-    assert bench.output.stdout == f"PATH={_ENV['PATH']}\n"
+    seen = dict(line.split("=", 1) for line in bench.output.stdout.splitlines())
+    run_dir = seen.pop(COOKIE)
+    shell = {name: seen.pop(name) for name in ("PWD", "OLDPWD") if name in seen}
+    assert seen == _ENV
+    assert run_dir == str(bench.folder.parent / "runs" / "0")
+    assert set(shell.values()) <= {str(bench.folder)}, "what sh adds is no secret"
 
 
 async def test_an_interrupt_reaches_the_whole_group(bench: Bench) -> None:
@@ -498,7 +514,7 @@ class _FailingReader:
     def __init__(self) -> None:
         self.pid = 0
 
-    async def drain(self, stdout: int, stderr: int) -> None:
+    async def drain(self, stdout: int, stderr: int, ended: anyio.Event) -> None:
         await anyio.wait_readable(stdout)
         self.pid = int(os.read(stdout, 100).split()[1])
         raise OSError("the reader failed")
@@ -511,9 +527,10 @@ async def test_a_reader_that_fails_stops_the_process_it_can_no_longer_read(tmp_p
             _FAMILY,
             cwd=tmp_path,
             env=_ENV,
+            run_dir=tmp_path / "run",
             output=reader,
             policy=_PATIENT,
-            interrupt=anyio.Event(),
+            request=StopRequest(),
         )
     assert caught.group_contains(OSError, match="the reader failed")
     assert not is_running(reader.pid)

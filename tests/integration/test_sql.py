@@ -36,11 +36,13 @@ def test_scenario(scenario: Scenario, stage: Connection) -> None:
         stage.execute(scenario.sql.encode())
 
 
-def test_a_claim_reads_indexes_only(admin: Connection) -> None:
+@pytest.mark.parametrize("limit", [10, 1000])
+def test_a_claim_reads_indexes_only(limit: int, admin: Connection) -> None:
     """Neither a long queue, nor a long past, nor others' leases make a claim read a whole table.
 
     The session, as one of a pool, has its plans from when there was nothing to read.
     """
+    admin.execute(b"update public.clusters set max_concurrency = %s", (limit,))
     submit(admin, 10)
     agent = Caller(admin)
     for _ in range(10):
@@ -48,13 +50,7 @@ def test_a_claim_reads_indexes_only(admin: Connection) -> None:
         assert provision is not None
         agent.report(provision, "SUCCESS")
     load(admin, "crowd.sql")
-    plans: list[str] = []
-    admin.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
-    admin.execute(
-        b"load 'auto_explain'; set auto_explain.log_min_duration = 0;"
-        b"set auto_explain.log_nested_statements = on; set auto_explain.log_analyze = on;"
-        b"set auto_explain.log_level = 'notice'; set client_min_messages = 'notice'"
-    )
+    plans = _plans(admin)
     for prepare in (b"select 1", b"analyze", b"set plan_cache_mode = force_generic_plan"):
         admin.execute(prepare)
         plans.clear()
@@ -66,6 +62,38 @@ def test_a_claim_reads_indexes_only(admin: Connection) -> None:
             assert f"Seq Scan on {table}" not in claim, claim
         assert max(map(int, re.findall(r"actual time=\S+ rows=(\d+)", claim))) < 10, claim
         assert "cost=1000" not in claim, claim  # a forbidden plan, for want of an index
+
+
+def _plans(admin: Connection) -> list[str]:
+    """Return a list that grows by the plan of each statement from now on."""
+    plans: list[str] = []
+    admin.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+    admin.execute(
+        b"load 'auto_explain'; set auto_explain.log_min_duration = 0;"
+        b"set auto_explain.log_nested_statements = on; set auto_explain.log_analyze = on;"
+        b"set auto_explain.log_level = 'notice'; set client_min_messages = 'notice'"
+    )
+    return plans
+
+
+def test_pruning_reads_what_it_prunes(admin: Connection) -> None:
+    """A long history of which nothing is to go costs nothing; a small part of it, that part."""
+    load(admin, "crowd.sql")
+    admin.execute(
+        b"update public.provisions set completed_at = now() - interval '31 days'"
+        b" where completed_at is not null and seq <= 20"
+    )
+    admin.execute(b"analyze")
+    plans = _plans(admin)
+    for pruned in (10, 0):
+        plans.clear()
+        answer = admin.execute(b"select public.prune_logs('30 days') as answer").fetchone()
+        assert answer == {"answer": {"provisions": pruned, "chunks": 0}}
+        work = "\n".join(plans)
+        assert "Index Scan using provisions_unpruned on provisions p" in work
+        assert "Seq Scan on provision" not in work
+        rows = re.findall(r"provisions_unpruned on .* rows=(\d+)", work)
+        assert [int(row.split(".")[0]) for row in rows] == [pruned]
 
 
 def test_heartbeats_rewrite_rows_in_place(admin: Connection) -> None:

@@ -2,52 +2,17 @@
 
 import random
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import psycopg
 import pytest
-from psycopg.rows import DictRow
 
+from .sql_races import at_once, beat_as_the_lost_agent, claim, lease_history, most_at_once, together
 from .sql_support import CLUSTER, Caller, Connection, connected, load, submit
 
 pytestmark = pytest.mark.integration
 pytest_plugins = ["tests.integration.sql_fixtures"]
-
-_T = TypeVar("_T")
-
-
-def _together(url: str, count: int, work: Callable[[Caller], _T]) -> list[_T]:
-    """Run *work* in *count* threads, each with an agent and a connection of its own."""
-    return _at_once(url, *[work] * count)
-
-
-def _at_once(url: str, *jobs: Callable[[Caller], _T]) -> list[_T]:
-    """Run each job in a thread, each with an agent and a connection of its own."""
-
-    def one(job: Callable[[Caller], _T]) -> _T:
-        with connected(url) as connection:
-            return job(Caller(connection))
-
-    with ThreadPoolExecutor(len(jobs)) as pool:
-        return list(pool.map(one, jobs))
-
-
-def _history(admin: Connection) -> list[DictRow]:
-    return admin.execute(b"select * from tests.lease_history order by id").fetchall()
-
-
-def _most_at_once(history: list[DictRow], column: str) -> int:
-    """Return the largest number of leases that ever shared a value of *column*."""
-    live: Counter[object] = Counter()
-    most = 0
-    for entry in history:
-        live[entry[column]] += 1 if entry["began"] else -1
-        most = max(most, live[entry[column]])
-    return most
 
 
 def test_concurrent_claimers_share_a_queue(url: str, admin: Connection) -> None:
@@ -67,28 +32,14 @@ def test_concurrent_claimers_share_a_queue(url: str, admin: Connection) -> None:
         query = b"select from public.provisions where status = 'QUEUED' limit 1"
         return bool(agent.connection.execute(query).fetchall())
 
-    assert sum(_together(url, 8, work)) == 40
-    history = _history(admin)
+    assert sum(together(url, 8, work)) == 40
+    history = lease_history(admin)
     begun = [entry["provision_id"] for entry in history if entry["began"]]
     in_order = admin.execute(b"select id, status, attempt from public.provisions order by seq")
     provisions = in_order.fetchall()
     assert begun == [provision["id"] for provision in provisions]
     assert {(row["status"], row["attempt"]) for row in provisions} == {("SUCCESS", 1)}
-    assert 1 < _most_at_once(history, "cluster_id") <= 3
-
-
-def test_a_claim_sent_twice_at_once_takes_one_provision(url: str, admin: Connection) -> None:
-    submit(admin, 20)
-    for _ in range(10):
-        claim_id, agent_id = str(uuid.uuid4()), str(uuid.uuid4())
-
-        def work(caller: Caller, claim_id: str = claim_id, agent_id: str = agent_id) -> object:
-            return Caller(caller.connection, agent_id=agent_id).claim(claim_id)
-
-        answers = _together(url, 4, work)
-        assert answers[0] is not None
-        assert answers == [answers[0]] * 4
-        admin.execute(b"delete from public.provision_leases")
+    assert 1 < most_at_once(history, "cluster_id") <= 3
 
 
 def test_a_batch_sent_twice_at_once_is_stored_once(url: str, admin: Connection) -> None:
@@ -109,7 +60,7 @@ def test_a_batch_sent_twice_at_once_is_stored_once(url: str, admin: Connection) 
         )[0]["insert_provision_logs"]
 
     answer = {"next_seq": 100, "accepted": True, "cancel": "none"}
-    assert _together(url, 6, work) == [answer] * 6
+    assert together(url, 6, work) == [answer] * 6
     stored = admin.execute(b"select seq, byte_offset from public.provision_logs order by seq")
     assert [(row["seq"], row["byte_offset"]) for row in stored] == [(n, n) for n in range(100)]
 
@@ -123,11 +74,11 @@ def test_nothing_runs_twice_under_crashing_agents(url: str, admin: Connection) -
     )
     submit(admin, 80, stacks=30)
     admin.execute(b"update public.provisions set max_attempts = 20")
-    outcomes = _together(url, 8, _crash_often)
+    outcomes = together(url, 8, _crash_often)
 
     for column in ("provision_id", "stack_key"):
-        assert _most_at_once(_history(admin), column) == 1
-    assert _most_at_once(_history(admin), "cluster_id") <= 10
+        assert most_at_once(lease_history(admin), column) == 1
+    assert most_at_once(lease_history(admin), "cluster_id") <= 10
     rows = admin.execute(b"select status, attempt from public.provisions").fetchall()
     assert {row["status"] for row in rows} == {"SUCCESS"}
     assert sum(finished for finished, _ in outcomes) == 80
@@ -182,7 +133,7 @@ def test_a_lost_attempt_and_a_later_provision_never_share_a_stack(
     for _ in range(30):
         admin.execute(b"select tests.lost_in_apply(tests.alice())")
         admin.execute(b"select tests.submit(tests.alice())")
-        _at_once(url, _claim, _return)
+        at_once(url, claim, beat_as_the_lost_agent)
         row = admin.execute(
             b"select count(*) as leases, bool_or(l.agent_id = tests.agent()) as taken_up"
             b" from public.provision_leases l"
@@ -190,31 +141,11 @@ def test_a_lost_attempt_and_a_later_provision_never_share_a_stack(
         assert row is not None
         assert row["leases"] == 1
         outcomes[row["taken_up"]] += 1
-        assert _most_at_once(_history(admin), "stack_key") == 1
+        assert most_at_once(lease_history(admin), "stack_key") == 1
         admin.execute(b"delete from public.provision_leases")
         admin.execute(b"delete from tendril_private.lost_leases")
         admin.execute(b"delete from public.provisions")
     print(f"taken up or superseded: {dict(outcomes)}")
-
-
-def _claim(caller: Caller) -> None:
-    caller.claim()
-
-
-def _return(caller: Caller) -> None:
-    caller.call("agent_heartbeat", p_agent=_LOST_AGENT % _lost(caller.connection))
-
-
-_LOST_AGENT = (
-    '{"id": "a0000000-0000-4000-8000-000000000001",'
-    ' "leases": [{"attempt": 1, "phase": "APPLY", "provision_id": "%s"}]}'
-)
-
-
-def _lost(connection: Connection) -> str:
-    query = b"select id from public.provisions where error_code = 'AGENT_LOST_DURING_APPLY'"
-    row = connection.execute(query).fetchone()
-    return str(row["id"]) if row else str(uuid.uuid4())
 
 
 def test_an_agent_that_beats_while_it_is_given_up_is_not_told_to_stop(
@@ -255,7 +186,7 @@ def test_rotations_at_once_never_leave_three_tokens(url: str, admin: Connection)
                     raise
                 raise psycopg.Rollback from None
 
-    _together(url, 6, work)
+    together(url, 6, work)
     live = admin.execute(
         b"select from public.cluster_tokens where cluster_id = %s and revoked_at is null",
         (CLUSTER,),
@@ -265,6 +196,6 @@ def test_rotations_at_once_never_leave_three_tokens(url: str, admin: Connection)
 
 def test_first_heartbeats_at_once_register_one_agent(url: str, admin: Connection) -> None:
     agent = '{"id": "a0000000-0000-4000-8000-000000000001"}'
-    _together(url, 6, lambda caller: caller.call("agent_heartbeat", p_agent=agent))
+    together(url, 6, lambda caller: caller.call("agent_heartbeat", p_agent=agent))
     rows = admin.execute(b"select action from public.audit_events order by id").fetchall()
     assert sorted(row["action"] for row in rows) == ["agent_registered", "cluster_online"]

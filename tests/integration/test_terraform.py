@@ -1,6 +1,5 @@
 """Real Terraform on small local templates: steps, failures, inputs, state, and its environment."""
 
-import dataclasses
 import json
 import os
 import stat
@@ -15,8 +14,10 @@ from tendril_rt.control.snapshot import parse_snapshot
 from tendril_rt.errors import StepError, TerraformError
 from tendril_rt.model import Operation, Snapshot
 from tendril_rt.runner import terraform
+from tendril_rt.runner.attended import StopRequest
+from tendril_rt.runner.backend import StackDir
 from tendril_rt.runner.environment import child_environment
-from tendril_rt.runner.steps import StepResult
+from tendril_rt.runner.steps import STOP_POLICIES, StepResult
 from tendril_rt.runner.terraform import Terraform
 
 from .runner_support import Recorded, is_running, recording, until
@@ -24,6 +25,7 @@ from .runner_support import Recorded, is_running, recording, until
 pytestmark = pytest.mark.integration
 
 _PROGRAM = terraform.find("auto", os.environ["PATH"])
+_INIT, _PLAN, _APPLY = (STOP_POLICIES[step] for step in ("init", "plan", "apply"))
 _STACK = "stacks/main"
 _TEMPLATE = """
 variable "name" { default = "nobody" }
@@ -62,13 +64,14 @@ class Bench:
         root.mkdir()
         (root / "main.tf").write_text(template)
         return Terraform(
-            _PROGRAM,
-            root,
-            child_environment(self.environ(), ["TENDRIL_API_TOKEN"]),
-            self.state_dir,
-            stack,
-            self.output.reader,
-            anyio.Event(),
+            program=_PROGRAM,
+            root_module=root,
+            run_root=self.folder / f"{name}-run",
+            env=child_environment(self.environ(), ["TENDRIL_API_TOKEN"]),
+            stack=StackDir.make(self.state_dir, stack),
+            default_backend=None,
+            output=self.output.reader,
+            request=StopRequest(),
         )
 
     def states(self) -> list[Path]:
@@ -97,9 +100,9 @@ async def _run(
 ) -> list[StepResult]:
     """Do what an attempt does after the template is there."""
     terraform.write_inputs(snapshot or _snapshot())
-    results = [await terraform.init(), await terraform.plan(operation)]
+    results = [await terraform.init(_INIT), await terraform.plan(operation, _PLAN)]
     if operation is not Operation.PLAN:
-        results.append(await terraform.apply())
+        results.append(await terraform.apply(_APPLY))
     return results
 
 
@@ -159,10 +162,10 @@ async def test_a_plan_changes_nothing(bench: Bench) -> None:
 async def test_what_was_planned_is_what_is_applied(bench: Bench) -> None:
     terraform = bench.terraform("one")
     terraform.write_inputs(_snapshot('{"name": "planned"}'))
-    await terraform.init()
-    await terraform.plan(Operation.APPLY)
+    await terraform.init(_INIT)
+    await terraform.plan(Operation.APPLY, _PLAN)
     terraform.write_inputs(_snapshot('{"name": "changed since"}'))
-    await terraform.apply()
+    await terraform.apply(_APPLY)
 
     assert 'said = "said planned"' in bench.output.stdout
     assert "changed since" not in bench.output.stdout
@@ -173,7 +176,7 @@ async def test_a_failed_init_says_why(bench: Bench) -> None:
     terraform.write_inputs(_snapshot())
 
     with pytest.raises(TerraformError) as caught:
-        await terraform.init()
+        await terraform.init(_INIT)
 
     assert (caught.value.step, caught.value.exit_code) == ("init", 1)
     assert "terraform init failed (exit code 1) after" in str(caught.value)
@@ -250,7 +253,7 @@ async def test_an_interrupted_apply_keeps_its_state_and_leaves_nothing_running(
         await until(pid.exists)
         sleeper = int(pid.read_text())
         assert is_running(sleeper)
-        terraform.interrupt.set()
+        terraform.request.interrupt.set()
 
     assert (failures[0].step, failures[0].exit_code) == ("apply", 1)
     assert "Interrupt received" in bench.output.stdout
@@ -443,20 +446,3 @@ async def test_a_program_that_cannot_say_its_version_is_an_error(bench: Bench) -
 
     with pytest.raises(StepError, match="version ended with 7: wrong architecture"):
         await terraform.version_of(str(broken), cwd=bench.folder, env={})
-
-
-async def test_a_state_that_terraform_cannot_store_outlives_the_workspace(
-    bench: Bench, tmp_path: Path
-) -> None:
-    script = tmp_path / "terraform-without-a-backend"
-    script.write_text("#!/bin/sh\nprintf the-state > errored.tfstate\nexit 1\n")
-    script.chmod(0o755)
-    terraform = dataclasses.replace(bench.terraform("one"), program=str(script))
-
-    with pytest.raises(TerraformError, match="Terraform could not store the state") as caught:
-        await terraform.apply()
-
-    (kept,) = bench.state_dir.glob("*/errored-*.tfstate")
-    assert str(kept) in str(caught.value)
-    assert kept.read_text() == "the-state"
-    assert _mode(kept) == 0o600

@@ -17,9 +17,12 @@ from tendril_rt.control.snapshot import parse_snapshot
 from tendril_rt.errors import WorkspaceError
 from tendril_rt.model import Operation, ProvisionId
 from tendril_rt.runner import terraform
+from tendril_rt.runner.attended import StopRequest
+from tendril_rt.runner.backend import StackDir
 from tendril_rt.runner.environment import child_environment
+from tendril_rt.runner.steps import STOP_POLICIES
 from tendril_rt.runner.terraform import Terraform
-from tendril_rt.runner.workspace import adopted, leftovers, release, remove, workspace
+from tendril_rt.runner.workspace import leftovers, release, remove, workspace
 
 from .runner_support import open_descriptors, recording
 
@@ -224,11 +227,10 @@ async def test_what_was_found_is_held_until_it_is_let_go(base: Path, killed: Kil
     remove(again)
 
 
-async def test_what_was_found_can_be_taken_up_as_it_is(base: Path, killed: KilledAgent) -> None:
+async def test_what_was_left_can_be_taken_up_as_it_is(base: Path, killed: KilledAgent) -> None:
     file = killed.leaves(_ID)
-    (found,) = leftovers(base)
 
-    async with adopted(found) as space:
+    async with workspace(base, _ID, keep=True) as space:
         assert space.root == base / _ID
         assert file.exists()
         with pytest.raises(WorkspaceError, match="in use"):
@@ -312,18 +314,19 @@ async def test_files_with_secrets_are_private_while_it_runs_and_gone_afterwards(
             space.templates.mkdir()
             (space.templates / "main.tf").write_text(_LISTING)
             run = Terraform(
-                terraform.find("auto", os.environ["PATH"]),
-                space.templates,
-                child_environment(os.environ),
-                tmp_path / "tfstate",
-                "stack",
-                output.reader,
-                anyio.Event(),
+                program=terraform.find("auto", os.environ["PATH"]),
+                root_module=space.templates,
+                run_root=space.run_root,
+                env=child_environment(os.environ),
+                stack=StackDir.make(tmp_path / "tfstate", "stack"),
+                default_backend=None,
+                output=output.reader,
+                request=StopRequest(),
             )
             run.write_inputs(snapshot)
-            await run.init()
-            await run.plan(Operation.APPLY)
-            await run.apply()
+            await run.init(STOP_POLICIES["init"])
+            await run.plan(Operation.APPLY, STOP_POLICIES["plan"])
+            await run.apply(STOP_POLICIES["apply"])
         modes = {name: mode for mode, name in re.findall(r"mode (\d+) (\S+)", output.stdout)}
 
     assert modes["terraform.tfvars.json"] == "600"

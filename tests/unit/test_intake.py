@@ -7,6 +7,7 @@ import pytest
 
 from tendril_rt.agent.intake import Intake
 from tendril_rt.agent.slots import Slots
+from tendril_rt.control.push import Cause, Claimed
 from tendril_rt.errors import Rejected, TendrilError, Unavailable
 from tendril_rt.model import (
     AgentId,
@@ -25,8 +26,9 @@ POLL_S = 5.0
 
 def provision(name: str) -> Provision:
     return Provision(
-        Lease(ProvisionId(name), 1, AgentId("a")), ClusterId("c"), Operation.PLAN, "s", "{}", None
-    )
+        Lease(ProvisionId(name), 1, AgentId("a")), ClusterId("c"), Operation.PLAN, "s", "{}", None,
+        queued_s=0.25,
+    )  # fmt: skip
 
 
 class Queue:
@@ -39,12 +41,17 @@ class Queue:
         self.waiting = [provision(name) for name in names]
         self.claims: list[tuple[float, ClaimId]] = []
         self.started: list[tuple[str, float]] = []
+        self.claimed: list[Claimed] = []
         self.errors: list[TendrilError | None] = []
         self.latency_s = 0.0
         self.slots = Slots(capacity)
         self._given: dict[ClaimId, Provision] = {}
         self.intake = Intake(
-            claim=self.claim, start=self.start, slots=self.slots, poll_interval_s=POLL_S
+            claim=self.claim,
+            start=self.start,
+            slots=self.slots,
+            poll_interval_s=POLL_S,
+            on_claimed=self.claimed.append,
         )
 
     async def claim(self, claim_id: ClaimId) -> Provision | None:
@@ -105,7 +112,7 @@ async def test_a_slot_that_becomes_free_is_filled_at_the_wakeup() -> None:
         tasks.start_soon(queue.intake.run)
         await anyio.sleep(0.5)
         queue.slots.give_back()
-        queue.intake.wakeup.set()
+        queue.intake.wake(Cause.PUSH)
         await anyio.sleep(0.01)
         assert queue.names == ["p1", "p2"]
         tasks.cancel_scope.cancel()
@@ -129,7 +136,7 @@ async def test_a_wakeup_claims_at_once_and_many_count_as_one() -> None:
         await anyio.sleep(1)
         queue.waiting.append(provision("pushed"))
         for _ in range(5):
-            queue.intake.wakeup.set()
+            queue.intake.wake(Cause.PUSH)
         await anyio.sleep(1)
         assert queue.started == [("pushed", START + 1)]
         assert queue.times == [0, 1, 1]  # at the start, the pushed one, and "nothing more"
@@ -144,7 +151,7 @@ async def test_a_wakeup_during_a_claim_is_not_lost() -> None:
         tasks.start_soon(queue.intake.run)
         await anyio.sleep(0.5)  # the first claim has already looked, and found nothing
         queue.waiting.append(provision("late"))
-        queue.intake.wakeup.set()
+        queue.intake.wake(Cause.PUSH)
         await anyio.sleep(2)
         assert queue.started == [("late", START + 1)]
         tasks.cancel_scope.cancel()
@@ -207,7 +214,7 @@ async def test_a_paused_intake_claims_nothing_until_it_goes_on() -> None:
         await anyio.sleep(1)
         queue.intake.pause(True)
         queue.waiting.append(provision("p1"))
-        queue.intake.wakeup.set()
+        queue.intake.wake(Cause.PUSH)
         await anyio.sleep(60)
         assert queue.times == [0]
         queue.intake.pause(False)
@@ -275,3 +282,72 @@ async def test_without_room_nothing_is_claimed_until_a_poll_finds_some() -> None
     assert queue.names == ["p1"]
     await queue.run_for(3 * POLL_S)
     assert queue.names == ["p1", "p2", "p3"]
+
+
+# --- why it was claimed ---------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_the_first_claim_and_all_that_follow_it_at_once_are_told_with_their_cause() -> None:
+    queue = Queue("p1", "p2")
+    await queue.run_for(1)
+    assert [(claim.provision_id, claim.cause) for claim in queue.claimed] == [
+        ("p1", Cause.START),
+        ("p2", Cause.START),
+    ]
+    assert {claim.attempt for claim in queue.claimed} == {1}
+
+
+@pytest.mark.parametrize("cause", [Cause.PUSH, Cause.SWEEP, Cause.SLOT])
+@in_virtual_time
+async def test_a_claim_is_told_with_the_hint_that_it_followed(cause: Cause) -> None:
+    queue = Queue()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.intake.run)
+        await anyio.sleep(1)
+        queue.waiting.append(provision("p1"))
+        queue.intake.wake(cause)
+        await anyio.sleep(1)
+        assert [claim.cause for claim in queue.claimed] == [cause]
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_what_no_hint_announced_was_found_by_the_poll() -> None:
+    queue = Queue()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.intake.run)
+        await anyio.sleep(1)
+        queue.intake.wake(Cause.PUSH)  # nothing there: the hint is used up
+        await anyio.sleep(1)
+        queue.waiting.append(provision("p1"))
+        await anyio.sleep(7)
+        assert [claim.cause for claim in queue.claimed] == [Cause.POLL]
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_push_beats_the_other_causes_and_of_those_the_first_stands() -> None:
+    for hints, expected in (
+        ((Cause.SWEEP, Cause.PUSH), Cause.PUSH),
+        ((Cause.PUSH, Cause.SWEEP), Cause.PUSH),
+        ((Cause.SLOT, Cause.SWEEP), Cause.SLOT),
+    ):
+        queue = Queue()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(queue.intake.run)
+            await anyio.sleep(1)
+            queue.waiting.append(provision("p1"))
+            for hint in hints:
+                queue.intake.wake(hint)
+            await anyio.sleep(1)
+            assert [claim.cause for claim in queue.claimed] == [expected]
+            tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_how_long_it_waited_is_told_unless_the_claim_was_repeated() -> None:
+    queue = Queue("p1", "p2")
+    queue.errors = [None, Unavailable("timed out")]
+    await queue.run_for(60)
+    assert [claim.queued_s for claim in queue.claimed] == [0.25, None]

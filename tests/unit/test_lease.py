@@ -303,6 +303,37 @@ async def test_even_an_apply_is_fenced_out() -> None:
             assert held.interruption is Interruption.FENCED_OUT
 
 
+def test_a_forced_cancel_is_heard_however_often_the_answers_repeat_it() -> None:
+    held = HeldLease(ONE, START)
+    held.cancel(Cancel.NONE)
+    assert not held.interrupt.is_set()
+
+    for _ in range(3):
+        held.cancel(Cancel.GRACEFUL)
+    assert (held.interrupt.is_set(), held.request.force.is_set()) == (True, False)
+    for _ in range(3):
+        held.cancel(Cancel.FORCE)
+        held.cancel(Cancel.GRACEFUL)
+
+    assert held.request.force.is_set()
+    assert held.interruption is Interruption.CANCELLED
+
+
+def test_force_alone_interrupts_too() -> None:
+    held = HeldLease(ONE, START)
+    held.cancel(Cancel.FORCE)
+
+    assert held.interrupt.is_set()
+    assert held.request.force.is_set()
+
+
+def test_a_shutdown_forces_nothing() -> None:
+    held = HeldLease(ONE, START)
+    held.stop(Interruption.SHUTDOWN)
+
+    assert not held.request.force.is_set()
+
+
 @pytest.mark.parametrize("asked", [Cancel.GRACEFUL, Cancel.FORCE])
 @in_virtual_time
 async def test_the_owner_may_cancel_by_the_answer_to_a_beat(asked: Cancel) -> None:

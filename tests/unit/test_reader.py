@@ -1,5 +1,6 @@
 """From two pipes into the spool: nothing lost, in order of arrival, flushed in time."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ def text_of(spool: Spool, stream: StreamType) -> bytes:
 
 
 async def drain(reader: Reader, played: Child) -> bytes:
-    return await reader.drain(played.read[OUT], played.read[ERR])
+    await reader.drain(played.read[OUT], played.read[ERR], anyio.Event())
+    return reader.stderr_tail
 
 
 @in_virtual_time
@@ -306,3 +308,43 @@ def test_however_output_is_split_over_time_all_of_it_is_spooled(
     for chunk in stored:
         assert chunk.byte_offset == offset
         offset += len(chunk.text)
+
+
+@pytest.mark.parametrize("left", [b"", b"left behind\n", b"x" * 200_000 + b"\n"])
+async def test_a_pipe_that_never_ends_is_read_until_it_is_empty_once_its_process_has_ended(
+    spool: Spool, tmp_path: Path, left: bytes
+) -> None:
+    pipes = []
+    for name in ("out", "err"):
+        os.mkfifo(tmp_path / name)
+        pipes.append(os.open(tmp_path / name, os.O_RDWR))  # held for writing, too: no end
+    ended = anyio.Event()
+    fcntl.fcntl(pipes[0], fcntl.F_SETPIPE_SZ, 1024 * 1024)
+    try:
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(Reader(spool).drain, pipes[0], pipes[1], ended)
+                os.write(pipes[0], b"first\n" + left)
+                ended.set()
+    finally:
+        for descriptor in pipes:
+            os.close(descriptor)
+
+    assert text_of(spool, OUT) == b"first\n" + left
+
+
+def test_a_tap_sees_every_byte_of_each_stream(spool: Spool) -> None:
+    seen = {OUT: b"", ERR: b""}
+
+    def tap(stream: StreamType, view: memoryview) -> None:
+        seen[stream] += bytes(view)
+
+    async def main() -> None:
+        with child() as played:
+            played.say(OUT, b"one\ntw")
+            played.say(ERR, b"three")
+            played.end()
+            await drain(Reader(spool, tap=tap), played)
+
+    anyio.run(main)
+    assert seen == {OUT: b"one\ntw", ERR: b"three"}

@@ -114,6 +114,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_GIT_CACHE_MAX_BYTES="0",
         TENDRIL_WORKSPACE_MAX_BYTES="3",
         TENDRIL_DISK_FLOOR_BYTES="4",
+        TENDRIL_INIT_TIMEOUT_S="61",
+        TENDRIL_PLAN_TIMEOUT_S="62",
+        TENDRIL_APPLY_TIMEOUT_S="63",
+        TENDRIL_PROVISION_TIMEOUT_S="64",
+        TENDRIL_PLUGIN_CACHE_DIR="/cache",
+        TENDRIL_PLUGIN_MIRROR_DIR="/mirror",
+        TENDRIL_DEFAULT_BACKEND_FILE="/backend.tf",
+        TENDRIL_COST_ESTIMATE="yes",
     )
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
@@ -125,6 +133,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         *(("GITHUB_TOKEN", "DD_*"), 60.0),
         *(Path("/secrets/git"), Path("/secrets/key"), Path("/secrets/hosts")),
         *(1, 0, 3, 4),
+        *(61.0, 62.0, 63.0, 64.0),
+        *(Path("/cache"), Path("/mirror"), Path("/backend.tf"), True),
     )
 
 

@@ -57,6 +57,29 @@ def test_a_claimed_row_becomes_a_provision_under_the_lease_of_this_agent() -> No
     assert provision.configuration_hash is None
 
 
+@pytest.mark.parametrize(
+    ("started_at", "queued_s"),
+    [
+        ("2026-11-21T10:00:02.500000+00:00", 2.5),
+        ("2026-11-21T12:00:00+02:00", 0.0),
+        (None, None),
+    ],
+)
+def test_how_long_a_provision_waited_is_told_by_the_control_planes_clock_alone(
+    started_at: str | None, queued_s: float | None
+) -> None:
+    row = {**ROW, "created_at": "2026-11-21T10:00:00+00:00", "started_at": started_at}
+    provision = wire.provision_of([row], AGENT)
+    assert provision is not None
+    assert provision.queued_s == queued_s
+
+
+def test_times_that_are_none_are_not_ours() -> None:
+    row = {**ROW, "created_at": "yesterday", "started_at": "today"}
+    with pytest.raises(Unavailable):
+        wire.provision_of([row], AGENT)
+
+
 def test_an_empty_queue_is_no_provision() -> None:
     assert wire.provision_of([], AGENT) is None
 

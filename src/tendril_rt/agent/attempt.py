@@ -1,67 +1,45 @@
 """One provision under one lease, from the claim to exactly one outcome.
 
-verify hash → workspace → git → variables → init → plan → apply → deliver the log → report. The
-final status goes out only after the last chunk of log is stored. Whatever happens to a template or
-to Terraform ends here as an outcome with a message that says what and how to mend it; the agent
-goes on.
+run the steps → deliver the log → report. The final status goes out only after the last chunk of
+log is stored. Whatever happens to a template or to Terraform ends here as an outcome with a
+message that says what and how to mend it; the agent goes on. What an attempt would need after a
+crash of the agent stands in its record, from the claim until nothing is left to say.
 """
 
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
+from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
+from tendril_rt.agent.outcome import outcome_of, unexpected
+from tendril_rt.agent.record import AttemptRecord
+from tendril_rt.agent.run import Run
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.errors import (
-    ConfigError,
     LeaseLost,
     Rejected,
     SignatureError,
     SnapshotError,
     SpoolError,
     StepError,
-    TendrilError,
-    TerraformError,
     Unauthorized,
     Unavailable,
-    WorkspaceError,
 )
 from tendril_rt.logs import spool as spools
-from tendril_rt.logs.reader import Reader
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
-from tendril_rt.model import (
-    Ack,
-    Cancel,
-    Chunk,
-    Lease,
-    Operation,
-    Outcome,
-    Phase,
-    Provision,
-    Snapshot,
-    Status,
-)
-from tendril_rt.runner.disk import limited
-from tendril_rt.runner.environment import child_environment
-from tendril_rt.runner.git import Git
-from tendril_rt.runner.repository import without_credentials
-from tendril_rt.runner.steps import StepResult
-from tendril_rt.runner.terraform import Terraform
-from tendril_rt.runner.workspace import Workspace, workspace
-from tendril_rt.settings import ENDING, RunnerSettings
+from tendril_rt.model import Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
+from tendril_rt.settings import ENDING
 
 _DELIVERY_AT_SHUTDOWN_S = ENDING.deliver_s
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Control(Protocol):
@@ -74,50 +52,11 @@ class Control(Protocol):
     ) -> None: ...
 
 
-class Snapshots(Protocol):
-    """Reads a provision's configuration."""
-
-    def __call__(self, provision: Provision) -> Snapshot:
-        """:raises SnapshotError: malformed, or not what its hash says
-        :raises SignatureError: not signed by a trusted key
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What every attempt of one agent shares.
-
-    :ivar program: Terraform's path, *terraform_version* what it says it is
-    :ivar environ: the agent's environment, of which children see an allow-list
-    """
-
-    settings: RunnerSettings
-    state_dir: Path
-    program: str
-    terraform_version: str
-    environ: Mapping[str, str]
-    read_snapshot: Snapshots
-    name: str
-
-    @property
-    def spool_dir(self) -> Path:
-        return self.state_dir / "spool"
-
-
-@dataclass(slots=True)
-class _Notes:
-    """What becomes ``execution_metadata``."""
-
-    commit: str | None = None
-    steps: list[StepResult] = field(default_factory=list)
-
-
-class _Interrupted(StepError):
-    """A step did not begin, or was cut short, because the attempt is to stop."""
-
-
 class Attempt:
-    """See the module. One instance runs once."""
+    """See the module. One instance runs once, by :meth:`run` or, after a crash, :meth:`resume`.
+
+    :param record: of the attempt before the crash
+    """
 
     def __init__(
         self,
@@ -127,14 +66,15 @@ class Attempt:
         keeper: LeaseKeeper,
         control: Control,
         equipment: Equipment,
+        record: AttemptRecord | None = None,
     ) -> None:
         self._provision = provision
         self._held = held
         self._keeper = keeper
         self._control = control
         self._equipment = equipment
-        self._notes = _Notes()
-        self._step = "preparation"
+        self._record = record or AttemptRecord(provision, started_at=time.time())
+        self._was_resumed = record is not None
         self._executed = anyio.Event()
         self._undelivered = 0
         self._lost_bytes = 0
@@ -143,7 +83,6 @@ class Attempt:
         """Run to the end and report it; None when this attempt has nothing to say any more.
 
         Cancellation: Terraform is stopped by the policy of its step; nothing is reported.
-
         """
         lease = self._held.lease
         path = self._equipment.spool_dir / f"{lease.provision_id}.{lease.attempt}.spool"
@@ -153,12 +92,29 @@ class Attempt:
             except SpoolError as exc:
                 outcome = Outcome(Status.FAILED, str(exc), exc.code)
                 return outcome if await self._report(outcome, log_chunks=0) else None
+            self._record.save(self._equipment.record_dir)
             reported = await self._run(spool)
             if self._undelivered:
                 _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
             else:
                 spools.discard(spool)
         return reported
+
+    async def resume(self, spool: Spool) -> Outcome | None:
+        """Take up where the record says, and go on as :meth:`run` does.
+
+        A Terraform that lives is adopted, one that has ended is read to its end; a run that had its
+        outcome already is only delivered and reported. The caller holds the lease again, in the
+        record's phase, and keeps or discards *spool*, which holds the attempt's log so far.
+
+        Cancellation: as for :meth:`run`.
+        """
+        return await self._run(spool)
+
+    @property
+    def undelivered_chunks(self) -> int:
+        """How many chunks of log the control plane did not take; 0 as long as the attempt runs."""
+        return self._undelivered
 
     async def _run(self, spool: Spool) -> Outcome | None:
         outcome: Outcome | None = None
@@ -168,7 +124,7 @@ class Attempt:
             try:
                 async with anyio.create_task_group() as shipping:
                     shipping.start_soon(self._ship, shipper)
-                    outcome = await self._execute(spool)
+                    outcome = self._record.outcome or await self._execute(spool)
                     self._executed.set()
                     spool.close()
                     if outcome is None:
@@ -177,152 +133,49 @@ class Attempt:
                 self._undelivered = spool.next_seq - shipper.acked
                 self._lost_bytes = spool.lost_bytes
             delivered = outcome is not None and await self._report(outcome, shipper.acked)
+            self._record.discard(self._equipment.record_dir)
             tasks.cancel_scope.cancel()
             return outcome if delivered else None
         return None  # the time for delivery ran out
 
     async def _execute(self, spool: Spool) -> Outcome | None:
-        started_at = time.monotonic()
+        lease, started_at = self._held.lease, time.monotonic()
+        if not self._was_resumed:
+            who = f"attempt {lease.attempt}, by {self._equipment.name}"
+            spool.system(f"provision {lease.provision_id}, {who}")
+        run = Run(
+            self._record,
+            self._held,
+            keeper=self._keeper,
+            equipment=self._equipment,
+            spool=spool,
+        )
         outcome: Outcome | None
         try:
-            await self._steps(spool)
+            await run.to_end()
             outcome = Outcome(Status.SUCCESS)
         except (StepError, SnapshotError, SignatureError) as exc:
-            outcome = self._outcome_of(exc)
-        except Exception as exc:  # noqa: BLE001 - one outcome, whatever a template provokes
-            _log.exception("attempt %s failed unexpectedly", self._held.lease.provision_id)
-            outcome = Outcome(
-                Status.FAILED,
-                f"the agent failed during {self._step}: {type(exc).__name__}: {exc}. This is a "
-                "fault of the agent: its own log has the details",
-                TendrilError.code,
+            outcome = outcome_of(
+                exc,
+                interruption=self._held.interruption,
+                phase=self._held.phase,
+                step=run.label,
+                was_resumed=self._was_resumed,
             )
+        except Exception as exc:  # noqa: BLE001 - one outcome, whatever a template provokes
+            _log.exception("attempt %s failed unexpectedly", lease.provision_id)
+            outcome = unexpected(exc, run.label)
         if outcome is not None:
             duration_s = time.monotonic() - started_at
             message = f": {outcome.error_message}" if outcome.error_message else ""
             spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
+            self._record.step, self._record.outcome = "report", outcome
+            self._record.save(self._equipment.record_dir)
         return outcome
-
-    def _outcome_of(self, exc: StepError | SnapshotError | SignatureError) -> Outcome | None:
-        why = self._held.interruption
-        if why is None:
-            return Outcome(Status.FAILED, str(exc), exc.code)
-        if why is Interruption.FENCED_OUT:
-            return None
-        if why is Interruption.TRUST_ENDED and self._held.phase is not Phase.APPLY:
-            return None  # not renewed any more, so the control plane gives it to another attempt
-        detail = f"\n{exc}" if isinstance(exc, TerraformError) else ""
-        if why is Interruption.CANCELLED:
-            text = f"cancelled by its owner during {self._step}{detail}"
-            return Outcome(Status.CANCELLED, text, "CANCELLED")
-        if why is Interruption.SHUTDOWN:
-            text = f"the agent was told to stop during {self._step}: submit it again{detail}"
-            return Outcome(Status.FAILED, text, "AGENT_SHUTDOWN")
-        text = f"the control plane could not be reached before {self._step}: submit it again"
-        return Outcome(Status.FAILED, text, "CONTROL_PLANE_LOST")
-
-    async def _steps(self, spool: Spool) -> None:
-        provision, kit = self._provision, self._equipment
-        lease = self._held.lease
-        spool.system(f"provision {lease.provision_id}, attempt {lease.attempt}, by {kit.name}")
-        snapshot = kit.read_snapshot(provision)
-        async with workspace(kit.settings.workspace_dir, lease.provision_id) as space:
-            await limited(
-                lambda: self._steps_in(space, snapshot, spool),
-                space.root,
-                max_bytes=kit.settings.workspace_max_bytes,
-                excess=self._too_much,
-                interrupt=self._held.interrupt,
-            )
-
-    async def _steps_in(self, space: Workspace, snapshot: Snapshot, spool: Spool) -> None:
-        operation = self._provision.operation
-        terraform = await self._prepare(snapshot, space, spool)
-        await self._terraform_step(spool, "init", terraform.init)
-        self._held.phase = Phase.PLAN
-        await self._terraform_step(spool, "plan", lambda: terraform.plan(operation))
-        if operation is Operation.PLAN:
-            return
-        self._step = "terraform apply"
-        if not await self._keeper.confirm_apply(self._held):
-            raise _Interrupted("the apply was not begun")
-        await self._terraform_step(spool, "apply", terraform.apply)
-
-    def _too_much(self, cause: StepError | None) -> StepError:
-        detail = f"\n{cause}" if isinstance(cause, TerraformError) else ""
-        return WorkspaceError(
-            f"stopped during {self._step}: the workspace holds more than "
-            f"{self._equipment.settings.workspace_max_bytes} bytes. Make the template write less, "
-            f"or raise TENDRIL_WORKSPACE_MAX_BYTES{detail}"
-        )
-
-    async def _prepare(self, snapshot: Snapshot, space: Workspace, spool: Spool) -> Terraform:
-        """Fetch the template and write its inputs."""
-        kit = self._equipment
-        env = child_environment(kit.environ, kit.settings.pass_env)
-        git = Git.of(kit.settings, kit.state_dir, env)
-        source = snapshot.template
-        async with self._announced(spool, f"cloning {without_credentials(source.repo)}"):
-            checkout = await self._unless_interrupted(lambda: git.checkout(source, space.templates))
-        self._notes.commit = checkout.commit
-        spool.system(f"template {source.version} is commit {checkout.commit}")
-        terraform = Terraform(
-            kit.program,
-            checkout.root_module,
-            env,
-            kit.state_dir / "tfstate",
-            self._provision.stack_key,
-            Reader(spool),
-            self._held.interrupt,
-        )
-        terraform.write_inputs(snapshot)
-        return terraform
-
-    async def _terraform_step(
-        self, spool: Spool, name: str, step: Callable[[], Awaitable[StepResult]]
-    ) -> None:
-        async with self._announced(spool, f"terraform {name}"):
-            if self._held.interrupt.is_set():
-                raise _Interrupted(f"terraform {name} was not begun")
-            try:
-                self._notes.steps.append(await step())
-            except TerraformError as exc:
-                spool.system(f"terraform {name}: exit {exc.exit_code}")
-                raise
-
-    @asynccontextmanager
-    async def _announced(self, spool: Spool, step: str) -> AsyncIterator[None]:
-        self._step = step
-        spool.system(f"{step} …")
-        started_at = time.monotonic()
-        yield
-        spool.system(f"{step}: done in {time.monotonic() - started_at:.1f} s")
-
-    async def _unless_interrupted(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what *work* does, or cancel it when the attempt has to stop."""
-        results: list[T] = []
-        failures: list[StepError] = []
-        async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                await self._held.interrupt.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
-            try:
-                results.append(await work())
-            except StepError as exc:
-                failures.append(exc)
-            tasks.cancel_scope.cancel()
-        if failures:
-            raise failures[0]
-        if not results:
-            raise _Interrupted("interrupted")
-        return results[0]
 
     def _on_cancel(self, cancel: Cancel) -> None:
         if not self._executed.is_set():
-            self._held.stop(Interruption.CANCELLED)
+            self._held.cancel(cancel)
 
     async def _ship(self, shipper: Shipper) -> None:
         try:
@@ -362,14 +215,14 @@ class Attempt:
     def _metadata(self) -> dict[str, object]:
         return {
             "agent": {"id": self._held.lease.agent_id, "name": self._equipment.name},
-            "commit": self._notes.commit,
             "undelivered_log_chunks": self._undelivered,
             "lost_log_bytes": self._lost_bytes,
             "terraform_version": self._equipment.terraform_version,
             "steps": [
                 {"name": s.name, "exit_code": s.exit_code, "duration_s": round(s.duration_s, 3)}
-                for s in self._notes.steps
+                for s in self._record.steps
             ],
+            **self._record.facts,
         }
 
 
@@ -382,16 +235,3 @@ class _Sink:
 
     async def append_chunks(self, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
         return await self.control.append_chunks(self.lease, first_seq, chunks)
-
-
-def make_spool_dir(equipment: Equipment) -> None:
-    """Make the folder of the spools, mode 0700.
-
-    :raises ConfigError: the state directory is not writable
-    """
-    try:
-        os.makedirs(equipment.spool_dir, mode=0o700, exist_ok=True)
-    except OSError as exc:
-        raise ConfigError(
-            f"TENDRIL_STATE_DIR: cannot make {equipment.spool_dir} ({exc.strerror or exc})"
-        ) from exc

@@ -16,6 +16,7 @@ import anyio
 from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.errors import LeaseLost, Rejected, Unavailable
 from tendril_rt.model import Cancel, HeartbeatAnswer, Lease, Phase
+from tendril_rt.runner.attended import StopRequest
 
 _MARGIN_S = 15.0  # for stopping a plan before the lease's end
 _RETRY_S = 5.0
@@ -40,7 +41,7 @@ class HeldLease:
     :ivar phase: what heartbeats say; APPLY is said before it begins
     :ivar confirmed_phase: the phase that the last heartbeat said which was answered *held*
     :ivar is_applying: the control plane confirmed APPLY: from here on trust no longer matters
-    :ivar interrupt: set when the attempt has to stop; :attr:`interruption` says why
+    :ivar request: what is asked of the running step; :attr:`interruption` says why
     :ivar shutdown: set when the agent ends, also if another reason came before
     """
 
@@ -50,10 +51,22 @@ class HeldLease:
         self.is_applying = False
         self.trusted_until = trusted_until
         self.confirmed_phase: Phase | None = None
-        self.interrupt = anyio.Event()
+        self.request = StopRequest()
         self.interruption: Interruption | None = None
         self.shutdown = anyio.Event()
         self.confirmed = Wakeup()
+
+    @property
+    def interrupt(self) -> anyio.Event:
+        """Set when the attempt has to stop."""
+        return self.request.interrupt
+
+    def cancel(self, level: Cancel) -> None:
+        """Do what the owner asked; answers repeat it, so any number of times."""
+        if level is not Cancel.NONE:
+            self.stop(Interruption.CANCELLED)
+        if level is Cancel.FORCE:
+            self.request.force.set()
 
     def stop(self, why: Interruption) -> None:
         """Ask the attempt to stop. The first reason stands, but being fenced out beats all."""
@@ -166,8 +179,7 @@ class LeaseKeeper:
             held.trusted_until = sent_at + self._ttl_s - _MARGIN_S
             held.confirmed_phase = phases[lease]
             held.confirmed.set()
-            if state.cancel is not Cancel.NONE:
-                held.stop(Interruption.CANCELLED)
+            held.cancel(state.cancel)
 
     async def _beat_once(self) -> None:
         self._next_beat_at = self._clock() + self._interval_s

@@ -6,17 +6,16 @@ the grace, or on the second signal) → exit. An attempt that fails never takes 
 """
 
 import logging
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from tendril_rt import __version__
-from tendril_rt.agent.attempt import Attempt, Equipment, make_spool_dir
+from tendril_rt.agent.attempt import Attempt
 from tendril_rt.agent.correlation import correlated
 from tendril_rt.agent.disk_floor import DiskFloor
+from tendril_rt.agent.equipment import Equipment, equip
 from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.instruments import instruments
@@ -25,9 +24,11 @@ from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
 from tendril_rt.agent.observed import ObservedControl
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.control import signing, snapshot
+from tendril_rt.aio.suspend import watch_suspends
+from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.control.client import AgentInfo, control_plane
-from tendril_rt.control.realtime import Listener
+from tendril_rt.control.listener import Listener
+from tendril_rt.control.push import Cause, Claimed, PushEvent, log_event
 from tendril_rt.errors import Unavailable
 from tendril_rt.model import (
     AgentId,
@@ -37,11 +38,10 @@ from tendril_rt.model import (
     Outcome,
     Phase,
     Provision,
-    Snapshot,
 )
-from tendril_rt.runner import terraform
-from tendril_rt.runner.environment import child_environment
-from tendril_rt.settings import RunnerSettings, Settings
+from tendril_rt.settings import Settings
+
+_NEWS_INTERVAL_S = 1.0  # between heartbeats that wakeups ask for
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ async def serve(
         identity(settings.agent.state_dir) as agent_id,
         correlated(agent=agent_id, cluster=settings.control.cluster_id),
     ):
-        equipment = await _equip(settings, environ)
-        make_spool_dir(equipment)
+        equipment = await equip(settings, environ)
+        equipment.make_folders()
         async with (
             instruments(
                 settings, terraform=equipment.terraform_version, on_event=on_event
@@ -94,39 +94,6 @@ async def serve(
             observed = ObservedControl(control, observe)
             service = _Service(settings, agent_id, observed, equipment, shutdown, observe)
             await service.run(task_status, once=once)
-
-
-async def _equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
-    program = terraform.find(settings.runner.terraform, environ.get("PATH"))
-    version = await terraform.version_of(
-        program, cwd=settings.agent.state_dir, env=child_environment(environ)
-    )
-    return Equipment(
-        settings=settings.runner,
-        state_dir=settings.agent.state_dir,
-        program=program,
-        terraform_version=version,
-        environ=environ,
-        read_snapshot=_SnapshotReader(settings.runner),
-        name=socket.gethostname(),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _SnapshotReader:
-    """Checks the signature and the hash, then reads."""
-
-    settings: RunnerSettings
-
-    def __call__(self, provision: Provision) -> Snapshot:
-        if self.settings.trusted_keys:
-            signing.verify(provision, self.settings.trusted_keys)
-        snapshot.check_hash(
-            provision.snapshot_json,
-            provision.configuration_hash,
-            required=self.settings.require_configuration_hash,
-        )
-        return snapshot.parse_snapshot(provision.snapshot_json)
 
 
 class _Service:
@@ -158,11 +125,21 @@ class _Service:
                 (settings.runner.workspace_dir, settings.agent.state_dir),
                 settings.runner.disk_floor_bytes,
             ).has_room,
+            on_claimed=self._note_claim,
         )
         self._keeper = LeaseKeeper(
             self._beat,
             interval_s=settings.agent.heartbeat_interval_s,
             on_drain=self._intake.pause,
+        )
+        self._news = Wakeup()
+        self._listener = Listener(
+            settings.control,
+            fetch_token=control.realtime_token,
+            wake=self._intake.wake,
+            heed=self._news.set,
+            probe=self._keeper.beat_soon,
+            on_event=self._note_push,
         )
 
     async def run(self, task_status: TaskStatus[AgentId], *, once: bool) -> None:
@@ -175,8 +152,10 @@ class _Service:
             async with anyio.create_task_group() as attempts:
                 self._attempts = attempts
                 background.start_soon(self._watch_shutdown)
+                background.start_soon(watch_suspends, self._resume)
                 if self._settings.control.realtime:
-                    background.start_soon(self._listen)
+                    background.start_soon(self._listener.run)
+                    background.start_soon(self._heed_news)
                 await self._intake.run()
                 _log.info("draining: %d running", self._slots.used)
             background.cancel_scope.cancel()
@@ -208,9 +187,13 @@ class _Service:
         return False
 
     async def _beat(self, leases: Mapping[Lease, Phase]) -> HeartbeatAnswer:
-        return await self._control.heartbeat(
+        sent_at = anyio.current_time()
+        self._listener.beat_sent(sent_at)
+        answer = await self._control.heartbeat(
             self._info, leases, is_draining=self._shutdown.drain.is_set()
         )
+        self._listener.beat_answered(sent_at)
+        return answer
 
     async def _claim(self, claim_id: ClaimId) -> Provision | None:
         return await self._control.claim(self._info.agent_id, claim_id)
@@ -221,12 +204,29 @@ class _Service:
         if self._once:
             self._intake.drain()
 
-    async def _listen(self) -> None:
-        await Listener(
-            self._settings.control,
-            fetch_token=self._control.realtime_token,
-            wake=self._intake.wakeup.set,
-        ).run()
+    def _note_claim(self, claim: Claimed) -> None:
+        self._listener.claimed(claim)
+
+    def _note_push(self, event: PushEvent) -> None:
+        log_event(event)
+        self._observe(event)
+
+    async def _heed_news(self) -> None:
+        """Let a wakeup bring a heartbeat, whose answer says what was cancelled; not too often.
+
+        No loop: a heartbeat comes back as a pulse, and only wakeups are heeded.
+        """
+        while True:
+            await self._news.wait()
+            if self._running:
+                self._keeper.beat_soon()
+                await anyio.sleep(_NEWS_INTERVAL_S)
+
+    def _resume(self, slept_s: float) -> None:
+        _log.warning("the machine slept for %.0f s", slept_s)
+        self._intake.wake(Cause.SWEEP)
+        self._keeper.beat_soon()
+        self._listener.restart(f"the machine slept for {slept_s:.0f} s")
 
     async def _attempt(self, provision: Provision, claimed_at: float) -> None:
         lease = provision.lease
@@ -264,7 +264,7 @@ class _Service:
         finally:
             self._observe(AttemptEnded(lease, outcome.status if outcome else None))
             self._slots.give_back()
-            self._intake.wakeup.set()
+            self._intake.wake(Cause.SLOT)
 
     async def _watch_shutdown(self) -> None:
         await self._shutdown.drain.wait()

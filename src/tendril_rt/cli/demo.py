@@ -26,7 +26,7 @@ from tendril_rt.control.owner import Owner, Registration, owner
 from tendril_rt.errors import LocalError, StepError
 from tendril_rt.model import ProvisionId, Status
 from tendril_rt.runner import process, terraform
-from tendril_rt.runner.process import StopPolicy
+from tendril_rt.runner.attended import StopPolicy
 from tendril_rt.settings import ENDING
 
 _AGENT_GRACE_S = ENDING.total_s + 5  # Terraform is interrupted 5 s after the agent is told to stop
@@ -123,40 +123,14 @@ async def _agent(folder: Path, up: Plane, cluster: Registration, program: str) -
         "PYTHONUNBUFFERED": "1",
     }
     itself = [] if getattr(sys, "frozen", False) else ["-m", "tendril_rt.cli.main"]
-    done = await process.run(
+    code = await process.serve(
         [sys.executable, *itself, "run"],
         cwd=folder,
         env=env,
-        output=_File(folder / "agent.log"),
+        log=folder / "agent.log",
         policy=_AGENT_STOP,
-        interrupt=anyio.Event(),
     )
-    raise LocalError(f"the agent ended with {done.exit_code}; {_end_of_its_log(folder)}")
-
-
-@dataclass(frozen=True)
-class _File:
-    """Output that goes to a file, both streams as they come."""
-
-    path: Path
-    stderr_tail: bytes = b""
-
-    async def drain(self, stdout: int, stderr: int) -> bytes:
-        with self.path.open("ab", buffering=0) as file:
-
-            async def copy(descriptor: int) -> None:
-                os.set_blocking(descriptor, False)
-                while True:
-                    await anyio.wait_readable(descriptor)
-                    data = os.read(descriptor, 65536)
-                    if not data:
-                        return
-                    file.write(data)
-
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(copy, stdout)
-                tasks.start_soon(copy, stderr)
-        return self.stderr_tail
+    raise LocalError(f"the agent ended with {code}; {_end_of_its_log(folder)}")
 
 
 async def _online(user: Owner, cluster: Registration, folder: Path) -> None:

@@ -13,13 +13,12 @@ import httpx
 from tendril_rt.cli.doctor_findings import Finding, fail, ok, warn
 from tendril_rt.control import probe
 from tendril_rt.control.client import ControlPlane, control_plane
+from tendril_rt.control.diagnosis import diagnose
 from tendril_rt.control.probe import Answer, Route
-from tendril_rt.control.realtime import Listener, State
 from tendril_rt.settings import ControlSettings
 
 _HOP_LIMIT_S = 8.0
 _PUSH_LIMIT_S = 25.0  # the real server says that it is ready up to some seconds after the join
-_LOOK_INTERVAL_S = 0.05
 _SKEW_WORTH_A_LINE_S = 5.0
 _SKEW_THAT_CLOUDS_REFUSE_S = 240.0
 #: Every function an agent calls, with arguments of nobody: refused before anything is done.
@@ -53,39 +52,22 @@ async def check_network(settings: ControlSettings) -> list[Finding]:
     if answered:
         findings += await _schema(settings)
         async with control_plane(settings) as control:
-            findings.append(await push(settings, control))
+            findings += await push(settings, control)
     return findings
 
 
-async def push(settings: ControlSettings, control: ControlPlane) -> Finding:
-    """Listen until Realtime says that it is ready, then hang up."""
+async def push(settings: ControlSettings, control: ControlPlane) -> list[Finding]:
+    """Listen until each path is known to work or not, then hang up."""
     if not settings.realtime:
-        return warn(
-            "realtime",
-            "switched off: provisions are found by polling",
-            "unset TENDRIL_REALTIME to hear of them at once",
-        )
-    listener = Listener(settings, fetch_token=control.realtime_token, wake=lambda: None)
-    with anyio.move_on_after(_PUSH_LIMIT_S):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.run)
-            while listener.state not in (State.READY, State.OFF):  # noqa: ASYNC110 - no event
-                await anyio.sleep(_LOOK_INTERVAL_S)
-            tasks.cancel_scope.cancel()
-    if listener.state is State.READY:
-        return ok("realtime", "listening, and told that it is ready")
-    if listener.state is State.OFF:
-        return warn(
-            "realtime",
-            "the control plane has no JWT secret to make a listening token from",
-            "import one as docs/operations.md says; until then provisions are found by polling",
-        )
-    return warn(
-        "realtime",
-        f"not ready after {_PUSH_LIMIT_S:g} s (it stands at {listener.state.value})",
-        "let WebSockets (wss) through proxies and firewalls, and see that the table provisions is "
-        "in the publication supabase_realtime; TENDRIL_REALTIME=false does without",
-    )
+        cure = "unset TENDRIL_REALTIME to hear of them at once"
+        return [warn("realtime", "switched off: provisions are found by polling", cure)]
+    paths = await diagnose(settings, fetch_token=control.realtime_token, within_s=_PUSH_LIMIT_S)
+    return [
+        ok("realtime", f"{path.value}: {finding.why}")
+        if finding.works
+        else warn("realtime", f"{path.value}: {finding.why}", _NO_PUSH)
+        for path, finding in paths.items()
+    ]
 
 
 async def _limited(check: Callable[[Route], Awaitable[Finding]], route: Route) -> Finding:
@@ -235,5 +217,9 @@ def _reason(exc: BaseException) -> str:
 _BETWEEN = (
     "is SUPABASE_URL the project's URL? A captive portal, a proxy's login page or a firewall may "
     "stand in between"
+)
+_NO_PUSH = (
+    "let WebSockets (wss) through proxies and firewalls, and do as the line says; until then "
+    "provisions are found by polling, which TENDRIL_REALTIME=false makes final"
 )
 _MIGRATE = "apply sql/migrations to the project (grape migrate)"

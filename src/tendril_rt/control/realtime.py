@@ -1,197 +1,299 @@
-"""Listening for new provisions: Supabase Realtime's inserts become contentless wakeups.
+"""One session with Supabase Realtime: a fresh client, one channel, and a sure end.
 
-A supervisor around one fresh client per session (``auto_reconnect=False``), since the library's own
-recovery can end deaf: a state machine CONNECTING → JOINING → READY → BACKOFF. Never carries truth:
-delivery is at most once, so every state change that may hide a missed insert wakes the claimer too.
-The only module that imports ``realtime``. Its callbacks only set events and never raise, because a
-callback that raises would kill the library's reader silently.
+The only module that imports ``realtime``. The library is the protocol's own client but no
+supervisor: its recovery can end deaf, a callback that raises kills its reader silently, heartbeat
+replies are not checked, ``close()`` can hang and leaves tasks behind. So each session gets a fresh
+client without ``auto_reconnect``, its callbacks only note what they hear and never raise, whatever
+makes a session doubtful becomes its :attr:`Session.fault`, and :func:`opened` leaves neither task
+nor socket.
 
-Protocol: Phoenix channels 1.0.0, ``postgres_changes`` with the agent's own JWT
-(``agent_realtime_token``).
+Protocol: Phoenix channels 1.0.0; the frames are those of ``tests/conformance/recordings/realtime``.
+
+Beyond its public names it relies on these of the library, pinned by
+``tests/integration/test_push_library.py``: ``client._listen_task``, ``client._heartbeat_task``,
+``client._ws_connection``, ``channel._background_tasks``, ``channel._handle_message``.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from enum import StrEnum
+from datetime import UTC, datetime
+from typing import TypeVar
 
 import anyio
+import orjson
 from realtime import (
+    AsyncRealtimeChannel,
     AsyncRealtimeClient,
+    BroadcastPayload,
+    Message,
+    PostgresChangesPayload,
+    RealtimeChannelBroadcastConfig,
+    RealtimeChannelPresenceConfig,
     RealtimePostgresChangesListenEvent,
     RealtimeSubscribeStates,
+    ServerMessage,
+    SuccessSystemPayload,
 )
 
-from tendril_rt.aio.backoff import Backoff
 from tendril_rt.aio.wakeup import Wakeup
-from tendril_rt.errors import TendrilError
-from tendril_rt.model import ClusterId, RealtimeToken
+from tendril_rt.control.push import Announced, Kind, Path, SessionFailed
+from tendril_rt.model import ClusterId, ProvisionId
 from tendril_rt.settings import ControlSettings
 
-_JOIN_TIMEOUT_S = 10
-_READY_TIMEOUT_S = 15.0  # the real server says "Subscribed to PostgreSQL" up to 3 s after the join
-_CLOSE_TIMEOUT_S = 3.0  # the library's close() can hang for 10 s
-_WATCH_INTERVAL_S = 5.0
-_SWEEP_AFTER_READY_S = 3.0  # rows between the join and readiness are lost on the real server
-_REFRESH_AT = 0.8  # of a token's life
-_NO_PUSH_RECHECK_S = 600.0
+T = TypeVar("T")
+
+_NEVER_S = 10**9  # our own heartbeats take the place of the library's, whose replies nobody checks
+_ABANDON_S = 60  # the library gives up on a join; we do long before
+_CLOSE_S = 3.0  # for a close handshake that nobody may answer
 
 _log = logging.getLogger(__name__)
 
 
-class State(StrEnum):
-    """Where the supervisor stands. OFF: the project offers no token to listen with."""
+class Session:
+    """One client with one joined channel; see :func:`opened`.
 
-    CONNECTING = "CONNECTING"
-    JOINING = "JOINING"
-    READY = "READY"
-    BACKOFF = "BACKOFF"
-    OFF = "OFF"
-
-
-class _SessionEnded(TendrilError):
-    """This session cannot be trusted any more; a fresh one is needed."""
-
-
-class Listener:
-    """Keeps one session listening and calls *wake* whenever a claim may be worth trying.
-
-    :param fetch_token: asked for a fresh token before each session and before each expiry
-    :param wake: called from the event loop; must not raise
+    :ivar changed: set whenever there is news: readiness, something heard, a fault
+    :ivar fault: why this session is no good any more; the first reason stands
     """
 
     def __init__(
         self,
-        settings: ControlSettings,
+        client: AsyncRealtimeClient,
+        cluster_id: ClusterId,
+        paths: Iterable[Path],
         *,
-        fetch_token: Callable[[], Awaitable[RealtimeToken | None]],
-        wake: Callable[[], None],
+        on_ready: Callable[[Path], None],
+        on_heard: Callable[[Announced], None],
     ) -> None:
-        self._url = f"{settings.url}/realtime/v1"
-        self._api_key = settings.api_key
-        self._cluster_id: ClusterId = settings.cluster_id
-        self._fetch_token = fetch_token
-        self._wake = wake
-        self._backoff = Backoff(1.0, 60.0, floor_s=0.2)
-        self.state = State.CONNECTING
+        self._client = client
+        self._socket = client._ws_connection  # which the library forgets before it is closed
+        self._on_ready = on_ready
+        self._on_heard = on_heard
+        self._joining = anyio.CancelScope()
+        self._is_joined = False
+        self._answered = anyio.Event()
+        self.changed = Wakeup()
+        self.fault: SessionFailed | None = None
+        self._channel = self._make_channel(cluster_id, frozenset(paths))
+        # Replies to heartbeats go to a topic for which the library has no channel.
+        client.channels["phoenix"] = _HeartbeatReplies(client, lambda: self._answered.set())
 
-    async def run(self) -> None:
-        """Listen until cancelled; every failure ends in a fresh session after a backoff."""
-        while True:
-            try:
-                token = await self._fetch_token()
-                if token is None:
-                    await self._no_push()
-                    continue
-                await self._session(token)
-            except Exception as exc:  # noqa: BLE001 - the library's failures are not ours to list
-                delay_s = self._backoff.next_s()
-                self._enter(State.BACKOFF)
-                _log.warning(
-                    "realtime: %s; polling goes on, next try in %.1f s",
-                    exc if isinstance(exc, TendrilError) else f"{type(exc).__name__}: {exc}",
-                    delay_s,
-                )
-                await anyio.sleep(delay_s)
-
-    async def _no_push(self) -> None:
-        if self.state is not State.OFF:
-            _log.warning(
-                "realtime: the control plane has no JWT secret to make a listening token from; "
-                "new provisions are found by polling alone"
-            )
-        self._enter(State.OFF)
-        await anyio.sleep(_NO_PUSH_RECHECK_S)
-
-    async def _session(self, token: RealtimeToken) -> None:
-        """Run one session to its end.
-
-        :raises _SessionEnded: always, unless cancelled
-        """
-        self._enter(State.CONNECTING)
-        ready, ended = anyio.Event(), Wakeup()
-        async with self._connected() as client:
-            await client.set_auth(token.token)
-            self._enter(State.JOINING)
-            await self._join(client, ready, ended)
-            self._wake()  # rows that arrived while we were away
-            with anyio.move_on_after(_READY_TIMEOUT_S):
-                await ready.wait()
-            if not ready.is_set():
-                raise _SessionEnded(f"joined, but not ready within {_READY_TIMEOUT_S:g} s")
-            self._enter(State.READY)
-            self._backoff.reset()
-            self._wake()
-            await self._watch(client, token, ended)
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[AsyncRealtimeClient]:
-        client = AsyncRealtimeClient(
-            self._url, token=self._api_key, auto_reconnect=False, timeout=_JOIN_TIMEOUT_S
+    def _make_channel(self, cluster_id: ClusterId, paths: frozenset[Path]) -> AsyncRealtimeChannel:
+        is_private = Path.BROADCAST in paths
+        broadcast: RealtimeChannelBroadcastConfig = {"ack": False, "self": False}
+        if is_private:
+            broadcast["replication_ready"] = True  # else the server does not say when it is
+        presence: RealtimeChannelPresenceConfig = {"key": "", "enabled": False}
+        channel = self._client.channel(
+            f"cluster:{cluster_id}",
+            {"config": {"broadcast": broadcast, "presence": presence, "private": is_private}},
         )
+        if is_private:  # on a public topic of that name anybody could send
+            channel.on_broadcast("*", self._note_broadcast)
+        if Path.CHANGES in paths:
+            channel.on_postgres_changes(
+                RealtimePostgresChangesListenEvent.Insert,
+                self._note_change,
+                table="provisions",
+                schema="public",
+                filter=f"cluster_id=eq.{cluster_id}",
+            )
+        channel.on_system(self._note_system)
+        return channel
+
+    async def join(self, token: str, *, within_s: float) -> None:
+        """Join under *token*.
+
+        Cancellation: safe; the session must then be closed.
+
+        :raises SessionFailed: refused, not answered in time, or the connection was lost
+        """
+        await self._client.set_auth(token)  # before the join, which carries it
+        if reader := self._client._listen_task:
+            reader.add_done_callback(self._note_reader_end)
+        with self._joining, anyio.move_on_after(within_s):
+            await self._channel.subscribe(self._note_state)
+        if not self._is_joined:
+            self.fail(f"the join was not answered within {within_s:g} s")
+        if self.fault is not None:
+            raise self.fault
+
+    async def keep_beating(self, *, interval_s: float, reply_within_s: float) -> None:
+        """Send Phoenix heartbeats until one is not answered: TCP may be half open for hours.
+
+        Cancellation: safe.
+        """
+        number = 0
+        while self.fault is None:
+            await anyio.sleep(interval_s)
+            number += 1
+            self._answered = anyio.Event()
+            with anyio.move_on_after(reply_within_s):
+                await self._client.send(
+                    Message(topic="phoenix", event="heartbeat", payload={}, ref=f"beat-{number}")
+                )
+                await self._answered.wait()
+            if not self._answered.is_set():
+                self.fail(f"no reply to a heartbeat within {reply_within_s:g} s")
+
+    async def renew(self, token: str) -> None:
+        """Go on under *token*. No answer comes; an error ends the channel instead."""
+        await self._client.set_auth(token)
+
+    def fail(self, reason: str) -> None:
+        """Declare the session unfit. Never raises."""
+        if self.fault is None:
+            self.fault = SessionFailed(reason)
+            self._joining.cancel()
+        self.changed.set()
+
+    async def end(self) -> None:
+        """Close, cut, and end every task the library made, in a few seconds at most.
+
+        ``close()`` waits 10 s for a peer that is gone, cancels reader and heartbeat only after
+        that, and leaves behind: a time-out per message sent (10 s), the rejoin that a fault
+        scheduled (up to 30 s), background pushes.
+        """
+        channel, socket, reader = self._channel, self._socket, self._client._listen_task
+        tasks = {reader, self._client._heartbeat_task, channel.rejoin_timer.timer}
+        tasks |= {*channel._background_tasks, channel.join_push.timeout_task}
+        tasks |= {push.timeout_task for push in channel.messages_waiting_for_ack.values()}
+        for task in tasks:
+            if task is not None and task is not reader:  # which hears the answer to the close
+                task.cancel()
+        if socket is not None and self.fault is not None:
+            socket.transport.abort()  # nobody is there to answer a close, or to be polite to
+        try:
+            with anyio.move_on_after(_CLOSE_S):
+                await self._client.close()
+        finally:
+            if socket is not None:
+                socket.transport.abort()  # does nothing where the close was answered
+            with anyio.move_on_after(_CLOSE_S, shield=True):
+                await _ended([task for task in tasks if task is not None])
+
+    # The library calls what follows, in its reader, which must outlive it: nothing here may raise.
+
+    def _note_state(self, state: RealtimeSubscribeStates, error: Exception | None) -> None:
+        if state is RealtimeSubscribeStates.SUBSCRIBED:
+            self._is_joined = True
+        elif state is RealtimeSubscribeStates.CLOSED:
+            self.fail("the server closed the channel")
+        elif state is RealtimeSubscribeStates.TIMED_OUT:
+            self.fail("the join was not answered")
+        else:
+            self.fail(_reason_of(error))
+
+    def _note_reader_end(self, reader: "asyncio.Task[None]") -> None:
+        if not reader.cancelled():
+            exc = reader.exception()
+            self.fail(f"the reader ended ({exc!r})" if exc else "the connection was lost")
+
+    def _note_system(self, system: SuccessSystemPayload) -> None:
+        if system.extension == "postgres_changes":
+            self._tell(self._on_ready, Path.CHANGES)
+        elif "Replication connection established" in system.message:
+            self._tell(self._on_ready, Path.BROADCAST)
+
+    def _note_broadcast(self, payload: BroadcastPayload) -> None:
+        kind = Kind.PULSE if payload["event"] == Kind.PULSE.value else Kind.WAKEUP
+        self._tell(self._on_heard, Announced(Path.BROADCAST, kind))
+
+    def _note_change(self, payload: PostgresChangesPayload) -> None:
+        data = payload["data"]
+        name = (data.get("record") or {}).get("id")
+        provision_id = ProvisionId(name) if isinstance(name, str) else None
+        age_s = _age_s(data["commit_timestamp"])
+        self._tell(self._on_heard, Announced(Path.CHANGES, Kind.INSERT, provision_id, age_s))
+
+    def _tell(self, listener: Callable[[T], None], news: T) -> None:
+        try:
+            listener(news)
+        except Exception:  # noqa: BLE001 - a fault of ours must not end the reader
+            _log.exception("realtime: %s", news)
+        self.changed.set()
+
+
+class _HeartbeatReplies(AsyncRealtimeChannel):
+    """Stands for the topic of heartbeats, for which the library keeps no channel."""
+
+    def __init__(self, client: AsyncRealtimeClient, on_answer: Callable[[], None]) -> None:
+        super().__init__(client, "phoenix")
+        self._on_answer = on_answer
+
+    def _handle_message(self, message: ServerMessage) -> None:
+        self._on_answer()
+
+
+@asynccontextmanager
+async def opened(
+    settings: ControlSettings,
+    paths: Iterable[Path],
+    *,
+    within_s: float,
+    on_ready: Callable[[Path], None],
+    on_heard: Callable[[Announced], None],
+) -> AsyncIterator[Session]:
+    """Connect; when the block ends nothing of the session is left, within a few seconds.
+
+    :param paths: which to ask for; broadcast makes the channel private
+    :param on_ready: called at each message that says so
+    :raises SessionFailed: no connection
+    """
+    client = AsyncRealtimeClient(
+        f"{settings.url}/realtime/v1",
+        token=settings.api_key,
+        auto_reconnect=False,
+        hb_interval=_NEVER_S,
+        timeout=_ABANDON_S,
+    )
+    with anyio.move_on_after(within_s) as handshake:
         try:
             await client.connect()
         except Exception as exc:  # the library raises whatever websockets does
-            raise _SessionEnded(f"cannot connect: {type(exc).__name__}: {exc}") from exc
-        try:
-            yield client
-        finally:
-            with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-                await client.close()
+            # websockets is the library's business, so its exception is known by its shape only.
+            status = getattr(getattr(exc, "response", None), "status_code", None)
+            why = str(exc) or type(exc).__name__
+            raise SessionFailed(f"cannot connect: {why}", status=status) from exc
+    if handshake.cancelled_caught:
+        raise SessionFailed(f"cannot connect: no answer to the handshake within {within_s:g} s")
+    session = Session(client, settings.cluster_id, paths, on_ready=on_ready, on_heard=on_heard)
+    try:
+        yield session
+    finally:
+        with anyio.move_on_after(3 * _CLOSE_S, shield=True):
+            await session.end()
 
-    async def _join(self, client: AsyncRealtimeClient, ready: anyio.Event, ended: Wakeup) -> None:
-        states: list[RealtimeSubscribeStates] = []
 
-        def on_state(state: RealtimeSubscribeStates, error: Exception | None) -> None:
-            _log.debug("realtime: channel %s %s", state, error or "")
-            states.append(state)
-            if state is not RealtimeSubscribeStates.SUBSCRIBED:
-                ended.set()
+async def _ended(tasks: "list[asyncio.Task[None]]") -> None:
+    """Cancel *tasks*, wait, and look at their errors, lest asyncio complains of them."""
+    for task in tasks:
+        task.cancel()
+    done, _ = await asyncio.wait(tasks) if tasks else (set(), None)
+    for task in done:
+        if not task.cancelled() and (exc := task.exception()):
+            _log.debug("realtime: %r ended with %r", task.get_coro(), exc)
 
-        channel = client.channel(f"provisions-{self._cluster_id}")
-        channel.on_postgres_changes(
-            RealtimePostgresChangesListenEvent.Insert,
-            lambda _: self._wake(),
-            table="provisions",
-            schema="public",
-            filter=f"cluster_id=eq.{self._cluster_id}",
-        )
-        channel.on_system(
-            lambda system: ready.set() if system.extension == "postgres_changes" else None
-        )
-        with anyio.move_on_after(_JOIN_TIMEOUT_S + 1):
-            await channel.subscribe(on_state)
-        if not states or states[-1] is not RealtimeSubscribeStates.SUBSCRIBED:
-            raise _SessionEnded(
-                f"the join was not accepted ({states[-1] if states else 'no answer'})"
-            )
 
-    async def _watch(
-        self, client: AsyncRealtimeClient, token: RealtimeToken, ended: Wakeup
-    ) -> None:
-        """Stay until the channel closes, the reader dies, or a token cannot be renewed."""
-        refresh_at = anyio.current_time() + token.expires_in_s * _REFRESH_AT
-        sweep_at = anyio.current_time() + _SWEEP_AFTER_READY_S
-        while True:
-            now = anyio.current_time()
-            if await ended.wait(max(0.0, min(refresh_at, sweep_at, now + _WATCH_INTERVAL_S) - now)):
-                raise _SessionEnded("the channel was closed")
-            reader = client._listen_task  # its end is reported nowhere else
-            if not client.is_connected or reader is None or reader.done():
-                raise _SessionEnded("the connection was lost")
-            now = anyio.current_time()
-            if now >= sweep_at:
-                sweep_at = float("inf")
-                self._wake()
-            if now >= refresh_at:
-                fresh = await self._fetch_token()
-                if fresh is None:
-                    raise _SessionEnded("the control plane gives no listening token any more")
-                await client.set_auth(fresh.token)
-                refresh_at = anyio.current_time() + fresh.expires_in_s * _REFRESH_AT
-                self._wake()  # rows during a token swap may be lost
+def _reason_of(error: Exception | None) -> str:
+    """Return the server's words, which the library wraps as JSON in an exception."""
+    text = str(error) if error else "the channel failed"
+    try:
+        said = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+    if not isinstance(said, dict):
+        return text
+    message = said.get("reason") or said.get("message") or "phx_error"
+    extension = said.get("extension")
+    return f"{extension}: {message}" if extension == "postgres_changes" else str(message)
 
-    def _enter(self, state: State) -> None:
-        if state is not self.state:
-            _log.info("realtime: %s", state.value)
-        self.state = state
+
+def _age_s(timestamp: str) -> float | None:
+    try:
+        age_s = (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
+    except (TypeError, ValueError):  # no time, or one without a zone
+        return None
+    return max(0.0, age_s)

@@ -6,6 +6,7 @@ passes through as text; ``control/snapshot.py`` reads it.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from tendril_rt.errors import Unavailable
@@ -35,6 +36,8 @@ CLAIM_COLUMNS = (
     "configuration_hash",
     "signature",
     "config_snapshot::text",
+    "created_at",
+    "started_at",
 )
 
 
@@ -57,6 +60,7 @@ def provision_of(rows: object, agent_id: AgentId) -> Provision | None:
             snapshot_json=_text(row["config_snapshot"]),
             configuration_hash=row["configuration_hash"] and _text(row["configuration_hash"]),
             signature=row["signature"] and _text(row["signature"]),
+            queued_s=_seconds_between(row.get("created_at"), row.get("started_at")),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise _unexpected("fetch_next_provision", rows) from exc
@@ -112,6 +116,12 @@ def chunks_json(chunks: Sequence[Chunk]) -> list[dict[str, object]]:
         {"s": chunk.stream.value, "o": chunk.byte_offset, "t": str(chunk.text, "utf-8")}
         for chunk in chunks
     ]
+
+
+def _seconds_between(earlier: object, later: object) -> float | None:
+    if not isinstance(earlier, str) or not isinstance(later, str):
+        return None
+    return (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds()
 
 
 def _text(value: object) -> str:

@@ -9,6 +9,7 @@ import selectors
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 
 from tendril_rt.logs.cut import cut_at
 from tendril_rt.logs.spool import Spool
@@ -26,6 +27,7 @@ class Reader:
     :param flush_interval_s: longest time that bytes wait for company, in seconds
     :param flush_bytes: size at which a chunk is cut without waiting
     :param clock: seconds, for tests
+    :param tap: sees all bytes as they are read; the view is valid during the call only
     """
 
     def __init__(
@@ -35,35 +37,45 @@ class Reader:
         flush_interval_s: float = FLUSH_INTERVAL_S,
         flush_bytes: int = FLUSH_BYTES,
         clock: Callable[[], float] = anyio.current_time,
+        tap: Callable[[StreamType, memoryview], None] = lambda _stream, _view: None,
     ) -> None:
         self._spool = spool
+        self._tap = tap
         self._flush_interval_s = flush_interval_s
         self._flush_bytes = flush_bytes
         self._clock = clock
         self._pending = {StreamType.STDOUT: bytearray(), StreamType.STDERR: bytearray()}
         self._flushed_at = float("-inf")
         self._stderr_tail = bytearray()
+        self._buffer = bytearray(_BUFFER_BYTES)
 
-    async def drain(self, stdout: int, stderr: int) -> bytes:
-        """Read both descriptors to their end; return :attr:`stderr_tail`.
+    async def drain(self, stdout: int, stderr: int, ended: anyio.Event) -> None:
+        """Read both descriptors until their end, or until *ended* is set and both are empty.
 
         Sets them to non-blocking, does not close them. Cancellation: what was read so far is
         spooled; what is still in the pipes is not read.
         """
         self._stderr_tail.clear()
-        buffer = bytearray(_BUFFER_BYTES)
         with selectors.DefaultSelector() as selector:
             for descriptor, stream in ((stdout, StreamType.STDOUT), (stderr, StreamType.STDERR)):
                 os.set_blocking(descriptor, False)
                 selector.register(descriptor, selectors.EVENT_READ, stream)
             try:
-                while selector.get_map():
-                    await self._wait(selector.fileno())
-                    self._read_ready(selector, buffer)
-                    self._flush(self._clock())
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._read_on, selector, tasks.cancel_scope)
+                    await ended.wait()
+                    tasks.cancel_scope.cancel()
+                while selector.get_map() and self._read_ready(selector):
+                    await anyio.lowlevel.checkpoint()
             finally:
                 self._flush_all()
-        return self.stderr_tail
+
+    async def _read_on(self, selector: selectors.DefaultSelector, scope: anyio.CancelScope) -> None:
+        while selector.get_map():
+            await self._wait(selector.fileno())
+            self._read_ready(selector)
+            self._flush(self._clock())
+        scope.cancel()
 
     @property
     def stderr_tail(self) -> bytes:
@@ -81,8 +93,10 @@ class Reader:
         with anyio.move_on_after(timeout_s):
             await anyio.wait_readable(descriptor)
 
-    def _read_ready(self, selector: selectors.BaseSelector, buffer: bytearray) -> None:
+    def _read_ready(self, selector: selectors.DefaultSelector) -> bool:
+        """Read what has arrived; False if nothing has."""
         ready = {key.data: key.fd for key, _ in selector.select(0)}
+        buffer = self._buffer
         for stream in (StreamType.STDOUT, StreamType.STDERR):
             if stream not in ready:
                 continue
@@ -95,8 +109,10 @@ class Reader:
                 self._cut(stream, final=True)
             else:
                 self._take(stream, memoryview(buffer)[:count])
+        return bool(ready)
 
     def _take(self, stream: StreamType, view: memoryview) -> None:
+        self._tap(stream, view)
         if stream is StreamType.STDERR:
             self._stderr_tail += view
             del self._stderr_tail[:-_TAIL_BYTES]

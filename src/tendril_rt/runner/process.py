@@ -1,74 +1,33 @@
-"""The only module that starts processes, and the one way to stop them.
+"""The only module that starts processes.
 
-Every child gets a session of its own, so that a signal reaches all it started; the parent's
-terminal sends it nothing. anyio would SIGKILL a child whose scope is cancelled, in the middle of
-an apply; so here a stop is a policy: SIGINT to the group, wait, and SIGKILL only where the policy
-says so. Output is drained by a shielded reader until its end, since a child that blocks on a full
-pipe never sees its signal.
+:func:`run` starts the steps of a run through ``launcher.sh``: their output goes through FIFOs that
+the launcher holds open, so that they outlive an agent that is killed, and ``attended.adopt`` takes
+them up again. :func:`capture` runs short commands with plain pipes, :func:`serve` a program that is
+to run until it is stopped. Every child gets a session of its own; the parent's terminal sends it
+nothing.
 """
 
-import fcntl
-import logging
+import errno
 import os
+import shutil
 import signal
 import subprocess
-import termios
-from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import Process
 
 from tendril_rt.errors import StepError
+from tendril_rt.runner.attended import Finished, Output, StopPolicy, StopRequest, attend
+from tendril_rt.runner.launched import COOKIE, RunFolder
+from tendril_rt.runner.watch import Watch, death
 
+_LAUNCHER = Path(__file__).with_name("launcher.sh")
 _LINGER_S = 1.0  # for a stray that holds the pipes after its process has ended
-_LINGER_STEP_S = 0.005
 _REAP_S = 5.0  # to reap after SIGKILL: uninterruptible I/O may take a moment
 _CAPTURE_LIMIT_BYTES = 1024 * 1024
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StopPolicy:
-    """How to stop a process.
-
-    :ivar grace_s: wait after SIGINT, in seconds
-    :ivar kill: SIGKILL the group afterwards; never for an apply, which would lose its state
-    """
-
-    grace_s: float
-    kill: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """How a process ended.
-
-    :ivar exit_code: negative for a signal
-    :ivar stderr_tail: the end of its stderr, for messages
-    """
-
-    exit_code: int
-    duration_s: float
-    stderr_tail: bytes
-
-
-class Output(Protocol):
-    """Reads a process's output."""
-
-    async def drain(self, stdout: int, stderr: int) -> object:
-        """Read both descriptors to their end. Cancellation keeps what was read."""
-
-    @property
-    def stderr_tail(self) -> bytes:
-        """The end of the stderr that was drained last."""
-        ...
 
 
 async def run(
@@ -76,45 +35,47 @@ async def run(
     *,
     cwd: Path,
     env: Mapping[str, str],
+    run_dir: Path,
     output: Output,
     policy: StopPolicy,
-    interrupt: anyio.Event,
+    request: StopRequest,
 ) -> Finished:
     """Run *argv* to its end and return how it ended.
 
-    When *interrupt* is set, the process is stopped by *policy* and its true exit code returned.
+    When *request* says so, the process is stopped by *policy* and its true exit code returned.
     Cancellation: the same stop, shielded, then the cancellation goes on; so it takes as long as
     the policy allows.
 
+    :param run_dir: a folder to be made for this process; it stays
     :raises StepError: the program cannot be started
+    :raises ProcessLost: it ended, and nobody can say how
     """
-    started_at = anyio.current_time()
-    halt = anyio.Event()  # set once, by the interrupt or by a cancellation: there is one stop
-    async with (
-        _spawned(argv, cwd=cwd, env=env) as (process, stdout, stderr),
-        anyio.create_task_group() as tasks,
-    ):
-
-        async def watch() -> None:
-            try:
-                await interrupt.wait()
-            finally:
-                halt.set()
-
-        tasks.start_soon(watch)
-        with anyio.CancelScope(shield=True):
-            async with _reading(output.drain, stdout, stderr):
-                try:
-                    await _wait(process, policy, halt)
-                except BaseException:  # the reader failed: nobody will empty the pipes
-                    with anyio.move_on_after(policy.grace_s + _REAP_S, shield=True):
-                        await stop(process, policy)
-                    raise
-                kill_group(process)
-        tasks.cancel_scope.cancel()
-    await anyio.lowlevel.checkpoint_if_cancelled()
-    assert process.returncode is not None  # noqa: S101 - _wait returns after the process's end
-    return Finished(process.returncode, anyio.current_time() - started_at, output.stderr_tail)
+    folder = RunFolder(run_dir)
+    with ExitStack() as stack:
+        try:
+            program = _program(argv[0], cwd, env)
+            folder.make()
+            pipes = stack.enter_context(folder.opened())
+            launcher = subprocess.Popen(  # noqa: ASYNC220 - fork and exec, as asyncio does it too
+                ["/bin/sh", _LAUNCHER, run_dir, program, *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=cwd,
+                env={**env, COOKIE: str(run_dir)},
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise StepError(f"cannot start {argv[0]}: {exc.strerror or exc}") from exc
+        folder.was_seen_alive = True
+        try:
+            return await attend(Watch(folder, pipes, launcher.pid), output, policy, request)
+        finally:
+            if folder.is_over:  # the launcher waits for nothing else
+                launcher.kill()
+                with anyio.move_on_after(_REAP_S, shield=True):
+                    await death(launcher.pid)
+            launcher.poll()
 
 
 async def capture(
@@ -126,19 +87,18 @@ async def capture(
 
     :raises StepError: it cannot be started, or is not done after *timeout_s* seconds
     """
-    collected = {0: bytearray(), 1: bytearray()}
-
-    async def collect(stdout: int, stderr: int) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_collect, stdout, collected[0])
-            tasks.start_soon(_collect, stderr, collected[1])
-
-    async with _spawned(argv, cwd=cwd, env=env) as (process, stdout, stderr):
+    collected = (bytearray(), bytearray())
+    async with _spawned(argv, cwd=cwd, env=env) as (process, pipes):
         try:
             with anyio.fail_after(timeout_s):
-                async with _reading(collect, stdout, stderr):
+                async with anyio.create_task_group() as tasks:
+                    collecting = anyio.Event()
+                    tasks.start_soon(_collect_all, pipes, collected, collecting)
                     await process.wait()
-                    kill_group(process)
+                    _signal_group(process, signal.SIGKILL)
+                    with anyio.move_on_after(_LINGER_S):
+                        await collecting.wait()
+                    tasks.cancel_scope.cancel()
         except TimeoutError as exc:
             raise StepError(
                 f"{argv[0]} was not done after {timeout_s:g} s and was stopped"
@@ -146,77 +106,59 @@ async def capture(
         finally:
             if process.returncode is None:
                 with anyio.move_on_after(_REAP_S, shield=True):
-                    kill_group(process)
+                    _signal_group(process, signal.SIGKILL)
                     await process.wait()
     assert process.returncode is not None  # noqa: S101 - waited for above
-    texts = [bytes(collected[i]).decode(errors="replace") for i in (0, 1)]
+    texts = [bytes(raw).decode(errors="replace") for raw in collected]
     return process.returncode, texts[0], texts[1]
 
 
-async def stop(process: Process, policy: StopPolicy) -> None:
-    """Interrupt the group once and wait; kill it only where *policy* says so.
+async def serve(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path, policy: StopPolicy
+) -> int:
+    """Run a program until it ends by itself, both streams appended to *log*; return its exit code.
 
-    Returns with the process ended, or, for a policy without kill, still running after the grace.
+    Cancellation: it is stopped by *policy*, shielded, then the cancellation goes on.
+
+    :raises StepError: it cannot be started
     """
-    _signal_group(process, signal.SIGINT)
-    with anyio.move_on_after(policy.grace_s):
-        await process.wait()
-    if process.returncode is None and policy.kill:
-        kill_group(process)
-        with anyio.move_on_after(_REAP_S):
+    with log.open("ab") as file:
+        process = await _open(argv, cwd=cwd, env=env, stdout=file.fileno(), stderr=file.fileno())
+    try:
+        return await process.wait()
+    finally:
+        with anyio.move_on_after(policy.grace_s if policy.kill else float("inf"), shield=True):
+            if process.returncode is None:
+                _signal_group(process, signal.SIGINT)
             await process.wait()
-    if process.returncode is None:
-        _log.error("process %d is still running %g s after SIGINT", process.pid, policy.grace_s)
+        with anyio.move_on_after(_REAP_S, shield=True):
+            _signal_group(process, signal.SIGKILL)
+            await process.wait()
 
 
-def kill_group(process: Process) -> None:
-    """SIGKILL whatever is left of the process's group."""
-    _signal_group(process, signal.SIGKILL)
+def _program(name: str, cwd: Path, env: Mapping[str, str]) -> str:
+    """Return the path of a program, as a shell finds it.
 
-
-async def _wait(process: Process, policy: StopPolicy, interrupt: anyio.Event) -> None:
-    """Wait for the end; on *interrupt* stop first. Without kill, wait on after the grace."""
-    async with anyio.create_task_group() as tasks:
-
-        async def interrupted() -> None:
-            await interrupt.wait()
-            await stop(process, policy)
-
-        tasks.start_soon(interrupted)
-        await process.wait()
-        tasks.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def _reading(
-    read: Callable[[int, int], Awaitable[object]], stdout: int, stderr: int
-) -> AsyncIterator[None]:
-    """Read both pipes while the block runs a process to its end, and then to their end.
-
-    A stray in a session of its own may hold them for ever: then all that the process itself
-    wrote is read, and the reader is cancelled.
+    :raises OSError: there is none, or it may not be run
     """
+    if "/" in name:
+        path = cwd / name
+        if not path.is_file():
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if not os.access(path, os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return str(path)
+    found = shutil.which(name, path=env.get("PATH"))
+    if found is None:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return found
+
+
+async def _collect_all(pipes: Sequence[int], into: Sequence[bytearray], done: anyio.Event) -> None:
     async with anyio.create_task_group() as tasks:
-        done = anyio.Event()
-
-        async def read_all() -> None:
-            await read(stdout, stderr)
-            done.set()
-
-        tasks.start_soon(read_all)
-        yield
-        with anyio.move_on_after(_LINGER_S):
-            await done.wait()
-        with anyio.move_on_after(10 * _LINGER_S):  # a stray may also go on to write
-            while _unread_bytes(stdout) or _unread_bytes(stderr):  # noqa: ASYNC110 - no event
-                await anyio.sleep(_LINGER_STEP_S)
-        tasks.cancel_scope.cancel()
-
-
-def _unread_bytes(descriptor: int) -> int:
-    count = array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    return count[0]
+        for pipe, collected in zip(pipes, into, strict=True):
+            tasks.start_soon(_collect, pipe, collected)
+    done.set()
 
 
 async def _collect(descriptor: int, into: bytearray) -> None:
@@ -237,28 +179,36 @@ def _signal_group(process: Process, number: signal.Signals) -> None:
 @asynccontextmanager
 async def _spawned(
     argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]
-) -> AsyncIterator[tuple[Process, int, int]]:
+) -> AsyncIterator[tuple[Process, tuple[int, int]]]:
     """Start a process; yield it with the reading ends of its stdout and stderr."""
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     try:
         try:
-            with anyio.CancelScope(shield=True):  # asyncio would SIGKILL a child half started
-                process = await anyio.open_process(
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out_write,
-                    stderr=err_write,
-                    cwd=cwd,
-                    env=dict(env),
-                    start_new_session=True,
-                )
-        except OSError as exc:
-            raise StepError(f"cannot start {argv[0]}: {exc.strerror or exc}") from exc
+            process = await _open(argv, cwd=cwd, env=env, stdout=out_write, stderr=err_write)
         finally:
             os.close(out_write)
             os.close(err_write)
-        yield process, out_read, err_read
+        yield process, (out_read, err_read)
     finally:
         os.close(out_read)
         os.close(err_read)
+
+
+async def _open(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int
+) -> Process:
+    try:
+        with anyio.CancelScope(shield=True):  # asyncio would SIGKILL a child half started
+            process = await anyio.open_process(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=cwd,
+                env=dict(env),
+                start_new_session=True,
+            )
+    except OSError as exc:
+        raise StepError(f"cannot start {argv[0]}: {exc.strerror or exc}") from exc
+    return process

@@ -1,34 +1,34 @@
 """Terraform or OpenTofu: its arguments, files and exit codes.
 
 One instance per attempt. Variables and backend settings are written to files of mode 0600 in the
-workspace; state lives in the template's own backend, or, for a template without one, in the agent's
-state directory under the stack's key: never in the workspace, which is removed.
+workspace; state lives in the template's own backend, or, for a template without one, in the
+agent's default backend or its state directory: never in the workspace, which is removed. Each
+step's process has a folder of its own below ``run_root``; one that an agent before this one has
+launched there is taken up instead of being run again.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
-
-from tendril_rt.errors import StepError, TerraformError
+from tendril_rt.errors import StepError, StepTimeout, TerraformError
 from tendril_rt.model import Operation, Snapshot
-from tendril_rt.runner import process
-from tendril_rt.runner.process import Output
-from tendril_rt.runner.steps import STOP_POLICIES, StepResult
+from tendril_rt.runner import outputs, private, process
+from tendril_rt.runner.attended import Finished, Output, StopPolicy, StopRequest, adopt
+from tendril_rt.runner.backend import STACK_MARK, StackDir, configured_type
+from tendril_rt.runner.steps import StepResult
 
 _BACKEND = re.compile(r"\b(?:backend|cloud)\b")
 _PLAN_FILE = "tendril.tfplan"
 _VARIABLES_FILE = "terraform.tfvars.json"
 _TAIL_LINES = 12
 _MAX_TEMPLATE_CHARACTERS = 1024 * 1024  # of one file; Terraform itself reads the rest
+_SECOND_INIT = "init-again"
 _VERSION_TIMEOUT_S = 30.0
+_QUESTION_TIMEOUT_S = 120.0  # of a remote backend, too
 
 
 def find(setting: str, path: str | None) -> str:
@@ -68,18 +68,29 @@ async def version_of(program: str, *, cwd: Path, env: Mapping[str, str]) -> str:
 class Terraform:
     """One root module and how to run Terraform in it.
 
-    :ivar state_dir: where state goes for templates without a backend
-    :ivar stack_key: names the state
-    :ivar interrupt: set to stop the running command by its policy
+    :ivar run_root: where each step's process has its folder
+    :ivar stack: what the agent keeps of this stack
+    :ivar default_backend: for templates without a backend; None keeps their state with the stack
+    :ivar request: stops the running command by its policy
     """
 
     program: str
     root_module: Path
+    run_root: Path
     env: Mapping[str, str]
-    state_dir: Path
-    stack_key: str
+    stack: StackDir
+    default_backend: str | None
     output: Output
-    interrupt: anyio.Event
+    request: StopRequest
+
+    @property
+    def variables_file(self) -> Path:
+        return self.root_module / _VARIABLES_FILE
+
+    @property
+    def errored_state(self) -> Path:
+        """Where Terraform leaves a state that its backend did not take."""
+        return self.root_module / "errored.tfstate"
 
     def write_inputs(self, snapshot: Snapshot) -> None:
         """Write variables, backend settings and, where the template has none, a backend.
@@ -87,80 +98,110 @@ class Terraform:
         :raises StepError: a file cannot be written
         """
         try:
-            _write(self.root_module / _VARIABLES_FILE, snapshot.terraform_vars_json)
+            private.write(self.variables_file, snapshot.terraform_vars_json)
             if snapshot.backend_config:
                 lines = (f"{k} = {_hcl_string(v)}\n" for k, v in snapshot.backend_config.items())
-                _write(self._backend_file, "".join(lines))
+                private.write(self._backend_file, "".join(lines))
             shutil.rmtree(self.root_module / ".terraform", ignore_errors=True)
             spare = self._may_have_backend()
-            _write(
-                self._spare_backend if spare else self._own_backend,
-                self._local_backend(),
-            )
+            private.write(self._spare_backend if spare else self._own_backend, self._backend())
         except OSError as exc:
             raise StepError(
                 f"cannot write {exc.filename or 'the inputs of Terraform'}: {exc.strerror or exc}. "
                 "Check the free space of TENDRIL_WORKSPACE_DIR and TENDRIL_STATE_DIR"
             ) from exc
 
-    async def init(self) -> StepResult:
+    async def init(self, policy: StopPolicy) -> StepResult:
         """Initialise; with the agent's own backend where Terraform finds none in the template.
 
         :raises TerraformError: with the end of what Terraform said
+        :raises ProcessLost: nobody can say how it ended
         """
         backend = self._backend_file
         more = [f"-backend-config={backend}"] if backend.exists() else []
         arguments = ["-input=false", "-no-color", *more]
-        result = await self._run("init", "init", arguments)
-        found = self.root_module / ".terraform" / "terraform.tfstate"  # names the backend
-        if self._spare_backend.exists() and not found.exists():
+        result = await self._run("init", "init", arguments, policy)
+        has_none = configured_type(self.root_module) is None
+        if has_none and self._spare_backend.exists():
             self._spare_backend.rename(self._own_backend)
-            result = await self._run("init", "init", arguments)
+        was_begun = (self.run_root / _SECOND_INIT).exists()
+        if was_begun or (has_none and self._own_backend.exists()):
+            result = await self._run("init", _SECOND_INIT, arguments, policy)
         return result
 
-    async def plan(self, operation: Operation) -> StepResult:
+    async def plan(self, operation: Operation, policy: StopPolicy) -> StepResult:
         """Make and save the plan that :meth:`apply` applies.
 
         :raises TerraformError: with the end of what Terraform said
+        :raises ProcessLost: nobody can say how it ended
         """
         more = ["-destroy"] if operation is Operation.DESTROY else []
         # Named again on the command line, since a template's own *.auto.tfvars would win otherwise.
         variables = f"-var-file={_VARIABLES_FILE}"
         arguments = ["-input=false", "-no-color", f"-out={_PLAN_FILE}", variables, *more]
-        return await self._run("plan", "plan", arguments)
+        return await self._run("plan", "plan", arguments, policy)
 
-    async def apply(self) -> StepResult:
+    async def apply(self, policy: StopPolicy) -> StepResult:
         """Apply the saved plan.
 
-        :raises TerraformError: with the end of what Terraform said, and where the state is if
-            Terraform could not store it
+        :raises TerraformError: with the end of what Terraform said
+        :raises ProcessLost: nobody can say how it ended
         """
-        try:
-            return await self._run("apply", "apply", ["-input=false", "-no-color", _PLAN_FILE])
-        except TerraformError as exc:
-            rescued = self._rescue_state()
-            if rescued is None:
-                raise
-            raise TerraformError(exc.step, exc.exit_code, f"{exc}\n{rescued}") from exc
+        return await self._run("apply", "apply", ["-input=false", "-no-color", _PLAN_FILE], policy)
 
-    async def _run(self, step: str, command: str, arguments: Sequence[str]) -> StepResult:
-        env = {
-            **self.env,
-            "TF_IN_AUTOMATION": "1",
-            "TF_INPUT": "0",
-            "CHECKPOINT_DISABLE": "1",
-        }
-        done = await process.run(
-            [self.program, command, *arguments],
-            cwd=self.root_module,
-            env=env,
-            output=self.output,
-            policy=STOP_POLICIES[step],
-            interrupt=self.interrupt,
-        )
+    async def outputs(self) -> Mapping[str, object]:
+        """Return the outputs that are not marked sensitive, within bounds.
+
+        :raises StepError: Terraform does not say them
+        """
+        code, stdout, stderr = await self._ask("output", "-json", "-no-color")
+        if code != 0:
+            raise StepError(f"output -json ended with {code}: {stderr.strip()[-300:]}")
+        try:
+            return outputs.parse(stdout)
+        except (ValueError, RecursionError) as exc:
+            raise StepError(f"output -json cannot be read: {exc}") from exc
+
+    async def push_state(self) -> None:
+        """Store ``errored.tfstate`` in the backend; never by force.
+
+        :raises StepError: the backend does not take it
+        """
+        code, _, stderr = await self._ask("state", "push", self.errored_state.name)
+        if code != 0:
+            raise StepError(f"state push ended with {code}: {' '.join(stderr.split())[-300:]}")
+
+    async def _run(
+        self, step: str, folder: str, arguments: Sequence[str], policy: StopPolicy
+    ) -> StepResult:
+        run_dir = self.run_root / folder
+        if run_dir.exists():
+            done = await adopt(run_dir, self.output, policy, self.request)
+        else:
+            done = await process.run(
+                [self.program, step, *arguments],
+                cwd=self.root_module,
+                env=self._env,
+                run_dir=run_dir,
+                output=self.output,
+                policy=policy,
+                request=self.request,
+            )
         if done.exit_code != 0:
-            raise TerraformError(step, done.exit_code, _explain(step, done))
+            raise _failure(step, done, policy)
         return StepResult(step, done.exit_code, done.duration_s)
+
+    async def _ask(self, *arguments: str) -> tuple[int, str, str]:
+        return await process.capture(
+            [self.program, *arguments],
+            cwd=self.root_module,
+            env=self._env,
+            timeout_s=_QUESTION_TIMEOUT_S,
+        )
+
+    @property
+    def _env(self) -> Mapping[str, str]:
+        return {**self.env, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
 
     @property
     def _backend_file(self) -> Path:
@@ -168,12 +209,14 @@ class Terraform:
 
     @property
     def _own_backend(self) -> Path:
-        return self.root_module / "tendril_override.tf.json"
+        return self.root_module / (
+            "tendril_override.tf.json" if self.default_backend is None else "tendril_override.tf"
+        )
 
     @property
     def _spare_backend(self) -> Path:
         """Not read by Terraform; becomes the override when init finds no backend."""
-        return self.root_module / "tendril.spare-backend.json"
+        return self.root_module / "tendril.spare-backend"
 
     def _may_have_backend(self) -> bool:
         """False is certain; True may be a comment, a string or a block of that name."""
@@ -181,32 +224,10 @@ class Terraform:
         files = (file for pattern in patterns for file in self.root_module.glob(pattern))
         return any(_BACKEND.search(_beginning_of(file)) for file in files if file.is_file())
 
-    def _local_backend(self) -> str:
-        folder = self._stack_dir()
-        _write(folder / "stack_key", self.stack_key)
-        path = str(folder / "terraform.tfstate")
-        return json.dumps({"terraform": {"backend": {"local": {"path": path}}}})
-
-    def _stack_dir(self) -> Path:
-        folder = self.state_dir / hashlib.sha256(self.stack_key.encode()).hexdigest()[:32]
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder
-
-    def _rescue_state(self) -> str | None:
-        """Take what Terraform could not store out of the workspace, which will be removed."""
-        errored = self.root_module / "errored.tfstate"
-        if not errored.exists():
-            return None
-        try:
-            kept = self._stack_dir() / f"errored-{int(time.time())}.tfstate"
-            kept.touch(mode=0o600)
-            shutil.copyfile(errored, kept)
-        except OSError as exc:
-            return f"THE STATE IS LOST: it could not be stored, nor kept by the agent ({exc})"
-        return (
-            f"Terraform could not store the state. It is kept in {kept} on the agent's host: put "
-            "it back with 'terraform state push' before the next run"
-        )
+    def _backend(self) -> str:
+        if self.default_backend is None:
+            return self.stack.local_backend()
+        return self.default_backend.replace(STACK_MARK, self.stack.name)
 
 
 def _beginning_of(file: Path) -> str:
@@ -214,26 +235,26 @@ def _beginning_of(file: Path) -> str:
         return opened.read(_MAX_TEMPLATE_CHARACTERS)
 
 
-def _write(path: Path, text: str) -> None:
-    """Write with mode 0600; never follow a link that the template put there."""
-    path.unlink(missing_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-
-
 def _hcl_string(value: str) -> str:
     return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
 
 
-def _explain(step: str, done: process.Finished) -> str:
-    text = done.stderr_tail.decode(errors="replace")
-    lines = [line for line in text.splitlines() if line.strip()]
+def _failure(step: str, done: Finished, policy: StopPolicy) -> TerraformError:
+    tail = done.stderr_tail.decode(errors="replace")
+    lines = [line for line in tail.splitlines() if line.strip()]
     first = next((line for line in lines if "Error:" in line), None)
     last = lines[-_TAIL_LINES:]
     # A provisioner that talks much would push out Terraform's own line.
     said = "\n".join(last if first is None or first in last else [first, "…", *last])
     how = f"exit code {done.exit_code}" if done.exit_code >= 0 else f"signal {-done.exit_code}"
-    return f"terraform {step} failed ({how}) after {done.duration_s:.1f} s" + (
-        f":\n{said}" if said else ""
-    )
+    message = f"terraform {step} failed ({how}) after {done.duration_s:.1f} s"
+    if done.timed_out:
+        message = (
+            f"terraform {step} was interrupted because it took longer than the "
+            f"{policy.timeout_s:g} s that it had ({how}); raise the agent's limit "
+            f"(TENDRIL_{step.upper()}_TIMEOUT_S, TENDRIL_PROVISION_TIMEOUT_S) or the "
+            "configuration's own (timeouts)"
+        )
+    kind = StepTimeout if done.timed_out else TerraformError
+    text = f"{message}:\n{said}" if said else message
+    return kind(step, done.exit_code, text, duration_s=done.duration_s)

@@ -21,9 +21,10 @@ import anyio.to_thread
 from tendril_rt.errors import WorkspaceError
 from tendril_rt.model import ProvisionId
 from tendril_rt.runner import flock
+from tendril_rt.runner.attended import end_leftover
+from tendril_rt.runner.steps import STOP_POLICIES
 
 _REMOVE_S = 60.0
-_TEMPLATES = "templates"
 _PROVISION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -33,34 +34,53 @@ class Workspace:
 
     :ivar root: the private directory
     :ivar templates: where the template's repository is checked out
+    :ivar run_root: where each launched process has its folder
     """
 
     root: Path
     templates: Path
+    run_root: Path
 
 
 @asynccontextmanager
-async def workspace(base: Path, provision_id: ProvisionId) -> AsyncIterator[Workspace]:
+async def workspace(
+    base: Path, provision_id: ProvisionId, *, keep: bool = False
+) -> AsyncIterator[Workspace]:
     """Make the directory of *provision_id* and remove it when the block ends.
 
-    What an earlier attempt left there is removed first.
+    What an earlier attempt left there is removed first, after what still runs there was stopped by
+    the policy of its step.
 
+    :param keep: go on with what is there instead
     :raises WorkspaceError: another agent on this host still works in it, or the disk refuses
     """
-    lock = await anyio.to_thread.run_sync(_prepare, base, provision_id)
-    root = base / provision_id
+    lock = await anyio.to_thread.run_sync(_open, base, provision_id)
+    space = _space(base, provision_id)
     try:
-        yield Workspace(root, root / _TEMPLATES)
+        if not keep:
+            await end_processes(space)
+            await anyio.to_thread.run_sync(_renew, space.root)
+        yield space
     finally:
         with anyio.move_on_after(_REMOVE_S, shield=True):
             await anyio.to_thread.run_sync(_remove, base, provision_id, lock)
+
+
+async def end_processes(space: Workspace) -> None:
+    """Stop what still runs in *space*, by the policy of its step: it may have outlived its agent.
+
+    Never two Terraforms for one provision.
+    """
+    for run_dir in await anyio.to_thread.run_sync(_folders, space.run_root):
+        step = run_dir.name.partition("-")[0]
+        await end_leftover(run_dir, STOP_POLICIES.get(step, STOP_POLICIES["apply"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
     """A workspace whose agent is gone. Whoever has this holds its lock.
 
-    Ends in exactly one of :func:`adopted`, :func:`remove` and :func:`release`.
+    Ends in exactly one of :func:`remove` and :func:`release`.
     """
 
     provision_id: ProvisionId
@@ -80,22 +100,12 @@ def leftovers(base: Path) -> list[Leftover]:
         with suppress(BlockingIOError):
             provision_id = ProvisionId(path.stem)
             lock = flock.take(path)
-            root = base / provision_id
-            if root.is_dir() and not root.is_symlink():
-                found.append(Leftover(provision_id, Workspace(root, root / _TEMPLATES), lock))
+            space = _space(base, provision_id)
+            if space.root.is_dir() and not space.root.is_symlink():
+                found.append(Leftover(provision_id, space, lock))
             else:
                 _remove(base, provision_id, lock)
     return found
-
-
-@asynccontextmanager
-async def adopted(leftover: Leftover) -> AsyncIterator[Workspace]:
-    """Take up *leftover* as it is; it is removed when the block ends, as any workspace."""
-    try:
-        yield leftover.workspace
-    finally:
-        with anyio.move_on_after(_REMOVE_S, shield=True):
-            await anyio.to_thread.run_sync(remove, leftover)
 
 
 def remove(leftover: Leftover) -> None:
@@ -108,8 +118,17 @@ def release(leftover: Leftover) -> None:
     os.close(leftover.lock)
 
 
-def _prepare(base: Path, provision_id: ProvisionId) -> int:
+def _space(base: Path, provision_id: ProvisionId) -> Workspace:
     root = base / provision_id
+    return Workspace(root, root / "templates", root / "run")
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(parent.glob("*"))
+
+
+def _open(base: Path, provision_id: ProvisionId) -> int:
+    """Return the lock of the directory, which may be there or not."""
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         if base.stat().st_uid not in (0, os.geteuid()):
@@ -117,25 +136,30 @@ def _prepare(base: Path, provision_id: ProvisionId) -> int:
                 f"{base} belongs to another user, who could change what runs there: name another "
                 "folder in TENDRIL_WORKSPACE_DIR"
             )
-        lock = flock.take(_lock_file(base, provision_id))
-        try:
-            if root.exists():
-                _remove_tree(root)
-            root.mkdir(mode=0o700)
-        except BaseException:
-            os.close(lock)
-            raise
+        return flock.take(_lock_file(base, provision_id))
     except BlockingIOError as exc:
         raise WorkspaceError(
-            f"{root} is in use by another agent on this host: give each agent its own "
-            "TENDRIL_WORKSPACE_DIR"
+            f"{base / provision_id} is in use by another agent on this host: give each agent its "
+            "own TENDRIL_WORKSPACE_DIR"
         ) from exc
     except OSError as exc:
-        raise WorkspaceError(
-            f"cannot make the workspace {root}: {exc.strerror or exc}. Check the permissions and "
-            "the free space of TENDRIL_WORKSPACE_DIR"
-        ) from exc
-    return lock
+        raise _refused(base / provision_id, exc) from exc
+
+
+def _renew(root: Path) -> None:
+    try:
+        if root.exists():
+            _remove_tree(root)
+        root.mkdir(mode=0o700)
+    except OSError as exc:
+        raise _refused(root, exc) from exc
+
+
+def _refused(root: Path, exc: OSError) -> WorkspaceError:
+    return WorkspaceError(
+        f"cannot make the workspace {root}: {exc.strerror or exc}. Check the permissions and "
+        "the free space of TENDRIL_WORKSPACE_DIR"
+    )
 
 
 def _remove(base: Path, provision_id: ProvisionId, lock: int) -> None:
