@@ -83,10 +83,8 @@ async def _end_agent(agent: Agent, what: Strike) -> Injury | None:
     if not await agent.supervised.ended(_EXIT_S):
         agent.supervised.surprises.append(f"{agent.name} did not end after {what.kind}")
         agent.supervised.signal(signal.SIGKILL)
-    elif agent.supervised.exit_code != 0:
-        agent.supervised.surprises.append(
-            f"{agent.name} ended with {agent.supervised.exit_code} after {what.kind}"
-        )
+    else:
+        agent.supervised.check_exit(what.kind)
     return Injury(what.kind, at, agent.agent_id, held)
 
 

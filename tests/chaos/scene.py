@@ -33,6 +33,7 @@ _LOOK_S = 0.05
 _START_S = 60.0
 _END_S = 60.0
 _RESTART_S = 0.5
+_IN_CHARGE = "online:"  # what an agent says once it can have anything to lose by a plain SIGTERM
 
 
 class Supervised:
@@ -53,7 +54,7 @@ class Supervised:
         self.is_struck = False
         self.is_over = False
         self.surprises: list[str] = []
-        self.starts = 0
+        self._logged_before = 0
 
     @property
     def out(self) -> Path:
@@ -78,6 +79,11 @@ class Supervised:
     def exit_code(self) -> int | None:
         return self.process.poll() if self.process is not None else None
 
+    @property
+    def said(self) -> str:
+        """What it logged in this life."""
+        return self.log.read_bytes()[self._logged_before :].decode(errors="replace")
+
     def expect_end(self, pause_s: float) -> None:
         """Say that its next end is no surprise, and how long to wait then."""
         self.is_struck, self.pause_s = True, pause_s
@@ -87,7 +93,6 @@ class Supervised:
         while not self.is_over:
             self.is_struck = False
             self.process = await anyio.to_thread.run_sync(self._started)
-            self.starts += 1
             await until(lambda: not self.is_running)
             if not (self.is_struck or self.is_over):
                 self.surprises.append(f"{self._folder.name} ended by itself: {self.exit_code}")
@@ -96,6 +101,7 @@ class Supervised:
 
     def _started(self) -> subprocess.Popen[bytes]:
         with self.out.open("wb") as out, self.log.open("ab") as log:
+            self._logged_before = log.tell()
             return subprocess.Popen(
                 self._argv, env=self._env, stdout=out, stderr=log, start_new_session=True
             )
@@ -109,6 +115,12 @@ class Supervised:
         process = self.process
         return await until(lambda: process is None or process.poll() is not None, within_s)
 
+    def check_exit(self, why: str) -> None:
+        """Note it as a surprise unless it ended in order, after :meth:`ended`."""
+        is_young = self.exit_code == -signal.SIGTERM and _IN_CHARGE not in self.said
+        if self.exit_code != 0 and not is_young:
+            self.surprises.append(f"{self._folder.name} ended with {self.exit_code}: {why}")
+
     async def end(self) -> None:
         """Tell it to end for good; kill it if it does not, which is a surprise."""
         self.is_over = True
@@ -120,8 +132,8 @@ class Supervised:
             self.surprises.append(f"{self._folder.name} did not end within {_END_S:g} s")
             self.signal(signal.SIGKILL)
             await self.ended(_END_S)
-        elif self.exit_code != 0:
-            self.surprises.append(f"{self._folder.name} ended with {self.exit_code}")
+        else:
+            self.check_exit("it was told to end")
 
 
 @dataclass
