@@ -71,7 +71,7 @@ KINDS = {
 }
 _MOMENTS = (Moment.QUEUED, Moment.CLAIMED, Moment.PRINTING, Moment.PRINTED)
 _ODDS = (1, 3, 6, 2)
-_TWICE = 0.2  # the odds that a run is struck a second time
+_TWICE = 0.5  # the odds that a run is struck a second time
 _LONGEST_DELAY_S = {
     Moment.QUEUED: 1.0,
     Moment.CLAIMED: 2.0,
