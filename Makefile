@@ -30,7 +30,7 @@ dev: $(VENV)/.ready-demo ## start the embedded control plane alone (DATA=folder:
 test: $(VENV)/.ready ## unit, SQL, conformance and integration tests, under ten minutes (T=keyword: a part of all tests)
 	$(BIN)/pytest $(if $(T),-k '$(T)',-m 'not long')
 
-test-all: $(VENV)/.ready ## the long suites: packaging and everything else marked long
+test-all: $(VENV)/.ready ## the long suites: packaging, the AWS templates, everything else marked long
 	$(BIN)/pytest -m long
 
 check: $(VENV)/.ready ## what must be clean: ruff, flake8-async, mypy, import-linter, structure

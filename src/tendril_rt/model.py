@@ -197,15 +197,14 @@ class Chunk:
     """One upload unit of an attempt's log.
 
     :ivar seq: position in the attempt, from 0, without holes, over all streams
-    :ivar byte_offset: bytes of text in all earlier chunks of the attempt
-    :ivar text: valid UTF-8 without NUL; the view belongs to whoever made the chunk, who says how
-        long it stays valid
+    :ivar byte_offset: bytes of text, in UTF-8, in all earlier chunks of the attempt
+    :ivar text: without NUL; what the log's raw bytes were decoded to, the one time that they are
     """
 
     seq: int
     byte_offset: int
     stream: StreamType
-    text: memoryview
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,3 +251,33 @@ class RealtimeToken:
 
     token: str
     expires_in_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What the end of the grace is kept for, after draining, in seconds.
+
+    One budget: the service interrupts Terraform :attr:`total_s` before the grace ends, the attempt
+    gives its log :attr:`deliver_s`, and a grace that does not hold them all is refused.
+
+    :ivar stop_s: for Terraform to end after its interrupt (a plan: 30 s, then it is killed)
+    :ivar deliver_s: for what is left of the log; after that it stays in the spool
+    :ivar exit_s: to report the outcome and exit
+    """
+
+    stop_s: float
+    deliver_s: float
+    exit_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.stop_s + self.deliver_s + self.exit_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.stop_s:g} s to stop Terraform + {self.deliver_s:g} s to deliver its log + "
+            f"{self.exit_s:g} s to report and exit"
+        )
+
+
+ENDING = Ending(stop_s=45.0, deliver_s=60.0, exit_s=15.0)

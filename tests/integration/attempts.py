@@ -21,7 +21,10 @@ from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, LeaseKeeper
 from tendril_rt.agent.record import AttemptRecord
 from tendril_rt.control.snapshot import parse_snapshot
+from tendril_rt.errors import Unavailable
+from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
+from tendril_rt.logs.segments import Allowance, Limits
 from tendril_rt.model import (
     Ack,
     AgentId,
@@ -71,7 +74,7 @@ class Said:
 
     async def append_chunks(self, lease: Lease, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
         assert first_seq == len(self.chunks)
-        self.chunks += [(chunk.stream, bytes(chunk.text)) for chunk in chunks]
+        self.chunks += [(chunk.stream, chunk.text.encode()) for chunk in chunks]
         return Ack(len(self.chunks), accepted=True, cancel=self.cancel)
 
     async def finish(
@@ -104,6 +107,7 @@ class Bench:
             settings=replace(
                 self.settings, workspace_dir=self.folder / "workspaces", allow_file_repos=True
             ),
+            log_limits=Limits(1 << 26, Allowance(1 << 30)),
             state_dir=self.folder / "state",
             program=self.program,
             terraform_version="Terraform v1",
@@ -169,7 +173,7 @@ class Bench:
         return said
 
     async def resume(self, record: AttemptRecord, said: Said | None = None) -> Said:
-        """Take an attempt up again, with a log of its own."""
+        """Take an attempt up again, with the log that its first agent left."""
         said = said or Said()
         async with self.held(record.provision, said) as (held, keeper):
             held.phase = record.phase
@@ -181,7 +185,9 @@ class Bench:
                 equipment=self.equipment,
                 record=record,
             )
-            with spools.create(self.folder / "second.spool") as spool:
+            equipment = self.equipment
+            folder = folders.folder_of(equipment.spool_dir, record.provision.lease)
+            with spools.reopen(folder, equipment.log_limits) as spool:
                 await attempt.resume(spool)
         return said
 
@@ -207,9 +213,16 @@ class Bench:
         return found
 
 
+class _Deaf(Said):
+    """Takes heartbeats and no log: all of it is left for whoever takes the attempt up."""
+
+    async def append_chunks(self, lease: Lease, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
+        raise Unavailable("this control plane takes no logs")
+
+
 async def _main(folder: Path, program: str) -> None:
     record = AttemptRecord.load(folder / "record.json")
-    await Bench(folder, program=program).run(record.provision)
+    await Bench(folder, program=program).run(record.provision, _Deaf())
 
 
 if __name__ == "__main__":

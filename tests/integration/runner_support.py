@@ -9,13 +9,10 @@ from pathlib import Path
 
 import anyio
 
-from tendril_rt.logs import spool as spools
 from tendril_rt.logs.reader import Reader
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import StreamType
-
-_ALL_BYTES = 64 * 1024 * 1024
-_ALL_CHUNKS = 1_000_000
+from tests.unit.log_support import chunks, new_spool, reading
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,7 @@ class Recorded:
 
     def text(self, stream: StreamType | None = None) -> str:
         """Return what *stream* said so far; both together in the order of arrival."""
-        chunks = self.spool.read(0, max_bytes=_ALL_BYTES, max_chunks=_ALL_CHUNKS)
-        raw = b"".join(chunk.text for chunk in chunks if stream in (None, chunk.stream))
-        return raw.decode()
+        return "".join(chunk.text for chunk in chunks(self.spool) if stream in (None, chunk.stream))
 
     @property
     def stdout(self) -> str:
@@ -44,10 +39,11 @@ class Recorded:
 
 
 @contextmanager
-def recording(path: Path) -> Iterator[Recorded]:
-    """Collect output in a new spool at *path*."""
-    with spools.create(path) as spool:
-        yield Recorded(spool, Reader(spool, flush_interval_s=0.0))
+def recording(folder: Path) -> Iterator[Recorded]:
+    """Collect output in a new spool below *folder*, which is made."""
+    folder.mkdir()
+    with new_spool(folder) as spool, reading(spool, flush_interval_s=0.0) as reader:
+        yield Recorded(spool, reader)
 
 
 async def until(condition: Callable[[], object], within_s: float = 8.0) -> None:

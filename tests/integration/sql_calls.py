@@ -214,8 +214,8 @@ async def record(connection: Connection) -> list[Call]:
     await agent.claim(_AGENT, ClaimId(_CLAIM[:-1] + "2"))
     await agent.heartbeat(info, {lease: Phase.PLAN}, is_draining=False)
     chunks = [
-        Chunk(0, 0, StreamType.SYSTEM, memoryview(b"claimed\n")),
-        Chunk(1, 8, StreamType.STDOUT, memoryview("ünïcode\n".encode())),
+        Chunk(0, 0, StreamType.SYSTEM, "claimed\n"),
+        Chunk(1, 8, StreamType.STDOUT, "ünïcode\n"),
     ]
     await agent.append_chunks(lease, 0, chunks)
     await user.cancel_provision(ran, force=True)

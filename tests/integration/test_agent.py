@@ -263,6 +263,19 @@ async def test_a_template_sees_nothing_of_the_agents_own_environment(
     assert cluster.token not in text
 
 
+async def test_a_sensitive_value_is_in_no_log(
+    agent: Agent, cluster: Registration, user: Owner, repo: str
+) -> None:
+    variables = {"name": "not-to-be-shown", "lines": 2, "pause_seconds": 0}
+    provision_id = await user.create_provision(
+        cluster.cluster_id, snapshot(repo, terraform_vars=variables, sensitive=["name"])
+    )
+    assert (await ended(user, provision_id)).status is Status.SUCCESS
+    text = await log_text(user, provision_id)
+    assert "hello, [redacted]: line 2 of 2" in text
+    assert "not-to-be-shown" not in text
+
+
 async def test_numbers_reach_terraform_exactly(
     agent: Agent, cluster: Registration, plane: RunningPlane, user: Owner, repo: str
 ) -> None:

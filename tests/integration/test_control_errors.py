@@ -134,7 +134,7 @@ async def _claim(control: ControlPlane) -> object:
 
 
 async def _append(control: ControlPlane) -> object:
-    text = memoryview("ünïcode\n".encode())
+    text = "ünïcode\n"
     return await control.append_chunks(_LEASE, 7, [Chunk(7, 100, StreamType.STDERR, text)])
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tendril_rt.control.owner import Owner, Registration
-from tendril_rt.model import Status
-from tendril_rt.settings import ENDING
+from tendril_rt.model import ENDING, Status
 from tests.conftest import RunningPlane
 from tests.integration.agents import Fleet, ended, eventually, log_text, snapshot, template_repo
 

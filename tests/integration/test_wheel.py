@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def test_an_installed_wheel_has_the_demo_and_both_commands(tmp_path: Path) -> No
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
     _run(sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, TOP, cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
+    assert _templates_in(wheel) == _run("git", "ls-files", "templates", cwd=TOP).splitlines()
     venv.create(tmp_path / "venv", with_pip=True)
     bin_dir = tmp_path / "venv" / "bin"
     _run(
@@ -36,6 +38,13 @@ def test_an_installed_wheel_has_the_demo_and_both_commands(tmp_path: Path) -> No
     assert _run(bin_dir / "tendril", "--version", cwd=tmp_path) == f"tendril {__version__}\n"
     assert _run(bin_dir / "grape", "--version", cwd=tmp_path) == f"grape {__version__}\n"
     assert "● success" in _run(bin_dir / "tendril", "demo", "--once", cwd=tmp_path)
+
+
+def _templates_in(wheel: Path) -> list[str]:
+    """Return what is shipped of ``templates/``: the same files as in the repository, no more."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = sorted(archive.namelist())
+    return [name.removeprefix("tendril_rt/") for name in names if "tendril_rt/templates/" in name]
 
 
 def test_an_agent_alone_needs_none_of_the_embedded_plane(tmp_path: Path) -> None:

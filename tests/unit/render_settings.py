@@ -6,9 +6,15 @@
 import dataclasses
 import sys
 
-from tendril_rt.settings import AgentSettings, ControlSettings, RunnerSettings, variable_of
+from tendril_rt.settings import (
+    AgentSettings,
+    ControlSettings,
+    LogSettings,
+    RunnerSettings,
+    variable_of,
+)
 
-COMPONENTS = (ControlSettings, AgentSettings, RunnerSettings)
+COMPONENTS = (ControlSettings, AgentSettings, RunnerSettings, LogSettings)
 COMMAND = "python -m tests.unit.render_settings > docs/settings.md"
 
 _HEAD = f"""\
@@ -37,13 +43,15 @@ def default_text(item: dataclasses.Field[object]) -> str | None:
     if isinstance(item.default, bool):
         return str(item.default).lower()
     if isinstance(item.default, float):
-        return f"{item.default:g}"
+        return f"{item.default:g}" if item.default < 1e6 else str(int(item.default))
     if isinstance(item.default, tuple):
         return ",".join(item.default)
     return str(item.default)
 
 
-def _section(component: type[ControlSettings | AgentSettings | RunnerSettings]) -> str:
+def _section(
+    component: type[ControlSettings | AgentSettings | RunnerSettings | LogSettings],
+) -> str:
     title, _, _ = (component.__doc__ or "").partition("\n")
     rows = "\n".join(_row(item) for item in dataclasses.fields(component))
     return f"## {title.rstrip('.')}\n\n| variable | default | meaning |\n|---|---|---|\n{rows}\n"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tendril_rt.logs.cut import clean, cut_at
+from tendril_rt.logs.cut import cut_at as cut_region
+from tests.unit.log_support import shown
 
 CHARACTERS = [b"a", b" ", b"\n", "é".encode(), "€".encode(), "🌱".encode()]
 ESCAPES = [b"\x1b[0m", b"\x1b[38;5;208m", b"\x1b[2K", b"\x1b]0;a title\x07", b"\x1b7"]
@@ -19,6 +20,13 @@ hostile_bytes = st.lists(
     max_size=60,
 ).map(b"".join)
 pieces_of = st.lists(st.integers(1, 40), max_size=40)
+
+
+def cut_at(pending: bytes | bytearray, limit: int) -> int:
+    """Cut a buffer that holds nothing else; the same within a larger one."""
+    inside = cut_region(b"\x1b[" + pending + b"m\n", 2, 2 + len(pending), limit) - 2
+    assert inside == cut_region(pending, 0, len(pending), limit)
+    return inside
 
 
 def cut_up(data: bytes, piece_sizes: list[int], limit: int) -> list[bytes]:
@@ -44,10 +52,12 @@ def boundaries(sequences: list[bytes]) -> set[int]:
 
 @settings(deadline=None)
 @given(data=hostile_bytes, piece_sizes=pieces_of, limit=st.integers(4, 80))
-def test_cleaned_chunks_add_up_to_the_cleaned_whole(
+def test_what_is_shown_of_the_chunks_adds_up_to_what_is_shown_of_the_whole(
     data: bytes, piece_sizes: list[int], limit: int
 ) -> None:
-    assert b"".join(map(clean, cut_up(data, piece_sizes, limit))) == clean(data)
+    chunks = cut_up(data, piece_sizes, limit)
+    assert b"".join(chunks) == data
+    assert "".join(map(shown, chunks)) == shown(data)
 
 
 @settings(deadline=None)
@@ -110,29 +120,3 @@ def test_nothing_but_the_start_of_a_sequence_waits_for_more() -> None:
 def test_an_escape_that_never_ends_does_not_hold_back_output_for_ever() -> None:
     assert cut_at(b"\x1b]" + b"x" * 200, 1_000) == 202
     assert cut_at(b"\x1b]" + b"x" * 200, 32) == 32
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        (b"plain", "plain"),
-        (b"before\x00after", "beforeafter"),
-        (b"\x00", ""),
-        (b"a\xffb", "a\ufffdb"),
-        (b"\xe2\x82", "\ufffd"),
-        ("€\x00é".encode() + b"\xc3", "€é\ufffd"),
-    ],
-)
-def test_clean_drops_nul_and_replaces_invalid_bytes_and_keeps_the_rest(
-    raw: bytes, text: str
-) -> None:
-    assert clean(raw) == text.encode()
-    assert clean(memoryview(raw)) == text.encode()
-    assert clean(bytearray(raw)) == text.encode()
-
-
-@given(st.binary())
-def test_cleaned_bytes_are_text_without_nul_and_stay_as_they_are(raw: bytes) -> None:
-    once = clean(raw)
-    assert "\x00" not in once.decode("utf-8")
-    assert clean(once) == once

@@ -1,10 +1,9 @@
 """From two pipes into the spool: nothing lost, in order of arrival, flushed in time."""
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tendril_rt.logs import spool as spools
-from tendril_rt.logs.cut import clean
 from tendril_rt.logs.reader import FLUSH_BYTES, FLUSH_INTERVAL_S, Reader
 from tendril_rt.logs.spool import Spool
-from tendril_rt.model import Chunk, StreamType
+from tendril_rt.model import StreamType
+from tests.unit.log_support import chunks, contents, new_spool, reading, shown, text_of
 from tests.unit.virtual_time import in_virtual_time
 
 OUT, ERR = StreamType.STDOUT, StreamType.STDERR
@@ -56,20 +54,14 @@ def child() -> Iterator[Child]:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    with spools.create(tmp_path / "log.spool") as made:
+    with new_spool(tmp_path) as made:
         yield made
 
 
-def chunks(spool: Spool) -> list[Chunk]:
-    return spool.read(0, max_bytes=1 << 30, max_chunks=1 << 20)
-
-
-def contents(spool: Spool) -> list[tuple[StreamType, bytes]]:
-    return [(chunk.stream, bytes(chunk.text)) for chunk in chunks(spool)]
-
-
-def text_of(spool: Spool, stream: StreamType) -> bytes:
-    return b"".join(bytes(chunk.text) for chunk in chunks(spool) if chunk.stream is stream)
+@pytest.fixture
+def reader(spool: Spool) -> Iterator[Reader]:
+    with reading(spool) as made:
+        yield made
 
 
 async def drain(reader: Reader, played: Child) -> bytes:
@@ -79,28 +71,28 @@ async def drain(reader: Reader, played: Child) -> bytes:
 
 @in_virtual_time
 async def test_the_first_bytes_go_out_at_once_and_later_ones_wait_for_company(
-    spool: Spool,
+    spool: Spool, reader: Reader
 ) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.say(OUT, b"one ")
             await anyio.sleep(0.01)
-            assert contents(spool) == [(OUT, b"one ")]
+            assert contents(spool) == [(OUT, "one ")]
             for word in (b"two ", b"three "):
                 played.say(OUT, word)
                 await anyio.sleep(0.1)
             assert spool.next_seq == 1
             await anyio.sleep(FLUSH_INTERVAL_S - 0.2)
-            assert contents(spool) == [(OUT, b"one "), (OUT, b"two three ")]
+            assert contents(spool) == [(OUT, "one "), (OUT, "two three ")]
             played.end()
 
 
 @in_virtual_time
-async def test_bytes_after_a_silence_do_not_wait(spool: Spool) -> None:
+async def test_bytes_after_a_silence_do_not_wait(spool: Spool, reader: Reader) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             for count in range(1, 4):
                 played.say(ERR, b"rare\n")
                 await anyio.sleep(0.01)
@@ -110,27 +102,34 @@ async def test_bytes_after_a_silence_do_not_wait(spool: Spool) -> None:
 
 
 @in_virtual_time
-async def test_a_full_chunk_does_not_wait(spool: Spool) -> None:
+async def test_a_full_chunk_does_not_wait(spool: Spool, reader: Reader) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.say(OUT, b"first")
             await anyio.sleep(0.01)
             played.say(OUT, b"x" * (FLUSH_BYTES + 7))
             await anyio.sleep(0.01)
-            assert [len(text) for _, text in contents(spool)] == [5, FLUSH_BYTES]
+            assert [len(text) for _, text in contents(spool)] == [5, FLUSH_BYTES + 7]
+            played.say(OUT, b"x" * (4 * FLUSH_BYTES + 7))
+            await anyio.sleep(0.01)
+            assert [len(text) for _, text in contents(spool)[2:]] == 2 * [2 * FLUSH_BYTES]
             played.end()
-    assert [len(text) for _, text in contents(spool)] == [5, FLUSH_BYTES, 7]
+    assert [len(text) for _, text in contents(spool)][4:] == [7]
 
 
 @in_virtual_time
-async def test_the_wait_for_company_counts_from_the_last_chunk(spool: Spool) -> None:
+async def test_the_wait_for_company_counts_from_the_last_chunk(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.say(OUT, b"first")
             await anyio.sleep(0.4)
-            played.say(OUT, b"x" * (FLUSH_BYTES + 7))
+            played.say(OUT, b"x" * FLUSH_BYTES)
+            await anyio.sleep(0.01)
+            played.say(OUT, b"later")
             await anyio.sleep(0.2)
             assert spool.next_seq == 2
             await anyio.sleep(0.31)
@@ -139,72 +138,79 @@ async def test_the_wait_for_company_counts_from_the_last_chunk(spool: Spool) -> 
 
 
 @in_virtual_time
-async def test_chunks_stand_in_the_order_in_which_their_bytes_arrived(spool: Spool) -> None:
+async def test_chunks_stand_in_the_order_in_which_their_bytes_arrived(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             for number in range(10):
                 played.say((OUT, ERR)[number % 2], b"%d" % number)
                 await anyio.sleep(0.001)
             played.end()
-    assert contents(spool) == [((OUT, ERR)[n % 2], b"%d" % n) for n in range(10)]
+    assert contents(spool) == [((OUT, ERR)[n % 2], f"{n}") for n in range(10)]
 
 
 @in_virtual_time
-async def test_of_what_is_there_at_the_same_moment_stdout_comes_first(spool: Spool) -> None:
+async def test_of_what_is_there_at_the_same_moment_stdout_comes_first(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         played.say(ERR, b"error")
         played.say(OUT, b"command")
         played.end()
-        await drain(Reader(spool), played)
-    assert contents(spool) == [(OUT, b"command"), (ERR, b"error")]
+        await drain(reader, played)
+    assert contents(spool) == [(OUT, "command"), (ERR, "error")]
 
 
 @in_virtual_time
-async def test_a_character_in_two_writes_is_one_character(spool: Spool) -> None:
+async def test_a_character_in_two_writes_is_one_character(spool: Spool, reader: Reader) -> None:
     seedling = "🌱".encode()
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.say(OUT, b"a" + seedling[:2])
             await anyio.sleep(10)
             played.say(OUT, seedling[2:] + b"b")
             await anyio.sleep(10)
             played.end()
-    assert contents(spool) == [(OUT, b"a"), (OUT, seedling + b"b")]
+    assert contents(spool) == [(OUT, "a"), (OUT, "🌱b")]
 
 
 @in_virtual_time
-async def test_half_a_character_at_the_end_of_output_is_shown_as_invalid(spool: Spool) -> None:
+async def test_half_a_character_at_the_end_of_output_is_shown_as_invalid(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         played.say(OUT, b"a\xf0\x9f")
         played.end()
-        await drain(Reader(spool), played)
-    assert text_of(spool, OUT) == "a\ufffd".encode()
+        await drain(reader, played)
+    assert text_of(spool, OUT) == "a\ufffd"
 
 
 @in_virtual_time
-async def test_a_nul_byte_costs_nothing_but_itself(spool: Spool) -> None:
+async def test_a_nul_byte_costs_nothing_but_itself(spool: Spool, reader: Reader) -> None:
     with child() as played:
         played.say(OUT, b"creating\x00...\nApply complete!\n")
         played.end()
-        await drain(Reader(spool), played)
-    assert text_of(spool, OUT) == b"creating...\nApply complete!\n"
+        await drain(reader, played)
+    assert text_of(spool, OUT) == "creating...\nApply complete!\n"
 
 
 @in_virtual_time
-async def test_the_end_of_stderr_is_returned_for_the_error_message(spool: Spool) -> None:
+async def test_the_end_of_stderr_is_returned_for_the_error_message(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         played.say(ERR, b"x" * 10_000 + b"the end")
         played.say(OUT, b"not this")
         played.end()
-        tail = await drain(Reader(spool), played)
+        tail = await drain(reader, played)
     assert tail == b"x" * (4096 - 7) + b"the end"
 
 
 @in_virtual_time
-async def test_one_reader_follows_process_after_process(spool: Spool) -> None:
-    reader = Reader(spool)
+async def test_one_reader_follows_process_after_process(spool: Spool, reader: Reader) -> None:
     for name in (b"init", b"plan"):
         with child() as played:
             played.say(OUT, name)
@@ -212,57 +218,61 @@ async def test_one_reader_follows_process_after_process(spool: Spool) -> None:
             played.end()
             assert await drain(reader, played) == b"warning of " + name
     assert [chunk.seq for chunk in chunks(spool)] == [0, 1, 2, 3]
-    assert text_of(spool, OUT) == b"initplan"
+    assert text_of(spool, OUT) == "initplan"
 
 
 @in_virtual_time
-async def test_one_stream_may_end_long_before_the_other(spool: Spool) -> None:
+async def test_one_stream_may_end_long_before_the_other(spool: Spool, reader: Reader) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.close(ERR)
             await anyio.sleep(3600)
-            played.say(OUT, b"still here")
+            played.say(OUT, b"still here\n")
             await anyio.sleep(1)
-            assert contents(spool) == [(OUT, b"still here")]
+            assert contents(spool) == [(OUT, "still here\n")]
             played.end()
 
 
 @in_virtual_time
-async def test_what_is_left_of_an_ended_stream_does_not_wait_for_the_other(spool: Spool) -> None:
+async def test_what_is_left_of_an_ended_stream_does_not_wait_for_the_other(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.say(OUT, b"\x1b[3")
             played.close(OUT)
             await anyio.sleep(1)
             played.say(ERR, b"later")
             await anyio.sleep(1)
             played.end()
-    assert contents(spool) == [(OUT, b"\x1b[3"), (ERR, b"later")]
+    assert contents(spool) == [(OUT, "\x1b[3"), (ERR, "later")]
 
 
 @in_virtual_time
-async def test_a_process_that_is_silent_for_a_day_ends_with_its_pipes(spool: Spool) -> None:
+async def test_a_process_that_is_silent_for_a_day_ends_with_its_pipes(
+    spool: Spool, reader: Reader
+) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             await anyio.sleep(86_400)
             played.end()
     assert contents(spool) == []
 
 
 @in_virtual_time
-async def test_a_cancelled_reader_spools_what_it_has_read(spool: Spool) -> None:
+async def test_a_cancelled_reader_spools_what_it_has_read(spool: Spool, reader: Reader) -> None:
     with child() as played:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(drain, Reader(spool), played)
+            tasks.start_soon(drain, reader, played)
             played.say(OUT, b"first ")
             await anyio.sleep(0.01)
             played.say(OUT, b"second\xc3")
             await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()
-    assert text_of(spool, OUT) == "first second\ufffd".encode()
+    assert text_of(spool, OUT) == "first second\ufffd"
 
 
 @settings(deadline=None, max_examples=60)
@@ -288,63 +298,25 @@ def test_however_output_is_split_over_time_all_of_it_is_spooled(
     writes: list[tuple[StreamType, bytes, float]], flush_bytes: int
 ) -> None:
     @in_virtual_time
-    async def play(spool: Spool) -> None:
+    async def play(reader: Reader) -> None:
         with child() as played:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(drain, Reader(spool, flush_bytes=flush_bytes), played)
+                tasks.start_soon(drain, reader, played)
                 for stream, raw, pause_s in writes:
                     played.say(stream, raw)
                     await anyio.sleep(pause_s)
                 played.end()
 
-    with tempfile.TemporaryDirectory() as folder, spools.create(Path(folder) / "log") as spool:
-        play(spool)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        spool = stack.enter_context(new_spool(Path(folder)))
+        play(stack.enter_context(reading(spool, flush_bytes=flush_bytes)))
         stored = chunks(spool)
         for stream in (OUT, ERR):
             said = b"".join(raw for to, raw, _ in writes if to is stream)
-            assert text_of(spool, stream) == clean(said)
+            assert text_of(spool, stream) == shown(said)
     assert [chunk.seq for chunk in stored] == list(range(len(stored)))
     offset = 0
     for chunk in stored:
         assert chunk.byte_offset == offset
-        offset += len(chunk.text)
-
-
-@pytest.mark.parametrize("left", [b"", b"left behind\n", b"x" * 200_000 + b"\n"])
-async def test_a_pipe_that_never_ends_is_read_until_it_is_empty_once_its_process_has_ended(
-    spool: Spool, tmp_path: Path, left: bytes
-) -> None:
-    pipes = []
-    for name in ("out", "err"):
-        os.mkfifo(tmp_path / name)
-        pipes.append(os.open(tmp_path / name, os.O_RDWR))  # held for writing, too: no end
-    ended = anyio.Event()
-    fcntl.fcntl(pipes[0], fcntl.F_SETPIPE_SZ, 1024 * 1024)
-    try:
-        with anyio.fail_after(5):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(Reader(spool).drain, pipes[0], pipes[1], ended)
-                os.write(pipes[0], b"first\n" + left)
-                ended.set()
-    finally:
-        for descriptor in pipes:
-            os.close(descriptor)
-
-    assert text_of(spool, OUT) == b"first\n" + left
-
-
-def test_a_tap_sees_every_byte_of_each_stream(spool: Spool) -> None:
-    seen = {OUT: b"", ERR: b""}
-
-    def tap(stream: StreamType, view: memoryview) -> None:
-        seen[stream] += bytes(view)
-
-    async def main() -> None:
-        with child() as played:
-            played.say(OUT, b"one\ntw")
-            played.say(ERR, b"three")
-            played.end()
-            await drain(Reader(spool, tap=tap), played)
-
-    anyio.run(main)
-    assert seen == {OUT: b"one\ntw", ERR: b"three"}
+        offset += len(chunk.text.encode())

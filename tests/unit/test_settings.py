@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tendril_rt.errors import ConfigError
+from tendril_rt.model import ENDING
 from tendril_rt.runner.steps import STOP_POLICIES
-from tendril_rt.settings import ENDING, Settings, from_env, variable_of
+from tendril_rt.settings import Settings, from_env, variable_of
 from tests.unit.render_settings import COMMAND, COMPONENTS, default_text, settings_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -122,7 +123,11 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_PLUGIN_MIRROR_DIR="/mirror",
         TENDRIL_DEFAULT_BACKEND_FILE="/backend.tf",
         TENDRIL_COST_ESTIMATE="yes",
+        TENDRIL_SPOOL_MAX_BYTES="2000000",
+        TENDRIL_SPOOL_TOTAL_MAX_BYTES="3000000",
+        TENDRIL_SPOOL_KEEP_S="3600",
     )
+    assert dataclasses.astuple(settings.logs) == (2_000_000, 3_000_000, 3600.0)
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
         *(Path("/state"), 7, 0.5, 11.0, 600.0, 9377, "::"),
@@ -209,6 +214,9 @@ def test_problems_of_all_components_are_listed_together() -> None:
         ("TENDRIL_LOG_FORMAT", "xml"),
         ("TENDRIL_WORKSPACE_DIR", "./here"),
         ("TENDRIL_HEARTBEAT_INTERVAL_S", "41"),
+        ("TENDRIL_SPOOL_MAX_BYTES", "64MB"),
+        ("TENDRIL_SPOOL_MAX_BYTES", "1000"),
+        ("TENDRIL_SPOOL_KEEP_S", "0"),
     ],
 )
 def test_an_illegal_value_is_the_one_problem_and_names_its_variable(name: str, value: str) -> None:

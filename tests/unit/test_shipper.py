@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tendril_rt.aio.backoff import Backoff
-from tendril_rt.errors import LeaseLost, Rejected, Unauthorized, Unavailable
-from tendril_rt.logs import spool as spools
+from tendril_rt.errors import LeaseLost, Rejected, SpoolError, Unauthorized, Unavailable
 from tendril_rt.logs.shipper import MAX_BATCH_BYTES, MAX_BATCH_CHUNKS, Shipper
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import Ack, Cancel, Chunk, StreamType
+from tests.unit.log_support import new_spool, say
 from tests.unit.virtual_time import in_virtual_time
 
 OUT = StreamType.STDOUT
@@ -29,7 +29,7 @@ class Store:
 
     def __init__(self, *script: Exception | str | int) -> None:
         self.script = list(script)
-        self.stored: list[bytes] = []
+        self.stored: list[str] = []
         self.calls: list[tuple[float, int, int]] = []
         self.cancel = Cancel.NONE
         self.latency_s = 0.0
@@ -53,7 +53,7 @@ class Store:
             return Ack(len(self.stored), accepted=False, cancel=self.cancel)
         for chunk in batch[: fate if isinstance(fate, int) else None]:
             if chunk.seq == len(self.stored):
-                self.stored.append(bytes(chunk.text))
+                self.stored.append(chunk.text)
         if fate == "lost":
             raise Unavailable("the answer was lost")
         return Ack(len(self.stored), accepted=True, cancel=self.cancel)
@@ -72,7 +72,7 @@ def shipper_of(spool: Spool, store: Store) -> Shipper:
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    with spools.create(tmp_path / "log.spool") as made:
+    with new_spool(tmp_path) as made:
         yield made
 
 
@@ -80,11 +80,11 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 async def test_everything_is_delivered_in_order_and_then_it_ends(spool: Spool) -> None:
     store = Store()
     for number in range(5):
-        spool.append(OUT, b"%d" % number)
+        say(spool, OUT, b"%d" % number)
     spool.close()
     shipper = shipper_of(spool, store)
     await shipper.run()
-    assert store.stored == [b"0", b"1", b"2", b"3", b"4"]
+    assert store.stored == ["0", "1", "2", "3", "4"]
     assert shipper.acked == 5
     assert len(store.calls) == 1
 
@@ -96,7 +96,7 @@ async def test_what_is_appended_later_follows_without_delay(spool: Spool) -> Non
         tasks.start_soon(shipper_of(spool, store).run)
         for number in range(3):
             await anyio.sleep(100)
-            spool.append(OUT, b"%d" % number)
+            say(spool, OUT, b"%d" % number)
         await anyio.sleep(100)
         spool.close()
     assert [(at - 1_000, first) for at, first, _ in store.calls] == [(100, 0), (200, 1), (300, 2)]
@@ -117,7 +117,7 @@ async def test_what_piles_up_during_a_request_goes_together_in_the_next(spool: S
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(shipper_of(spool, store).run)
         for _ in range(8):
-            spool.append(OUT, b"x")
+            say(spool, OUT, b"x")
             await anyio.sleep(0.1)
         spool.close()
     assert [count for _, _, count in store.calls] == [1, 7]
@@ -128,10 +128,10 @@ async def test_an_unavailable_control_plane_is_tried_again_after_growing_delays(
     spool: Spool,
 ) -> None:
     store = Store(*(Unavailable("503") for _ in range(4)))
-    spool.append(OUT, b"kept")
+    say(spool, OUT, b"kept")
     spool.close()
     await shipper_of(spool, store).run()
-    assert store.stored == [b"kept"]
+    assert store.stored == ["kept"]
     times = [at for at, _, _ in store.calls]
     assert [b - a for a, b in pairwise(times)] == [0.5, 1.0, 2.0, 4.0]
 
@@ -139,28 +139,28 @@ async def test_an_unavailable_control_plane_is_tried_again_after_growing_delays(
 @in_virtual_time
 async def test_no_outage_is_long_enough_to_give_up(spool: Spool) -> None:
     store = Store(*(Unavailable("connection refused") for _ in range(5_000)))
-    spool.append(OUT, b"kept")
+    say(spool, OUT, b"kept")
     spool.close()
     await shipper_of(spool, store).run()
-    assert store.stored == [b"kept"]
+    assert store.stored == ["kept"]
     assert anyio.current_time() - 1_000 > 20 * 3600
 
 
 @in_virtual_time
 async def test_a_key_that_is_refused_for_a_while_loses_nothing(spool: Spool) -> None:
     store = Store(*(Unauthorized("Invalid API key") for _ in range(3)))
-    spool.append(OUT, b"kept")
+    say(spool, OUT, b"kept")
     spool.close()
     await shipper_of(spool, store).run()
-    assert store.stored == [b"kept"]
+    assert store.stored == ["kept"]
 
 
 @in_virtual_time
 async def test_after_a_success_the_delays_start_again(spool: Spool) -> None:
     down = [Unavailable("503") for _ in range(3)]
     store = Store(*down, 1, Unavailable("503"))
-    spool.append(OUT, b"a")
-    spool.append(OUT, b"b")
+    say(spool, OUT, b"a")
+    say(spool, OUT, b"b")
     spool.close()
     await shipper_of(spool, store).run()
     assert store.calls[-1][0] - store.calls[-2][0] == 0.5
@@ -170,10 +170,10 @@ async def test_after_a_success_the_delays_start_again(spool: Spool) -> None:
 async def test_a_lost_answer_doubles_nothing(spool: Spool) -> None:
     store = Store("lost", "lost")
     for number in range(3):
-        spool.append(OUT, b"%d" % number)
+        say(spool, OUT, b"%d" % number)
     spool.close()
     await shipper_of(spool, store).run()
-    assert store.stored == [b"0", b"1", b"2"]
+    assert store.stored == ["0", "1", "2"]
     assert [first for _, first, _ in store.calls] == [0, 0, 0]
 
 
@@ -183,39 +183,61 @@ async def test_a_gap_rewinds_to_what_the_control_plane_has(
 ) -> None:
     store = Store()
     for number in range(4):
-        spool.append(OUT, b"%d" % number)
+        say(spool, OUT, b"%d" % number)
     spool.close()
-    shipper = shipper_of(spool, store)
-    shipper.acked = 3
-    await shipper.run()
-    assert store.stored == [b"0", b"1", b"2", b"3"]
+    spool.acknowledge(3)
+    await shipper_of(spool, store).run()
+    assert store.stored == ["0", "1", "2", "3"]
     assert "rewinding from chunk 3 to 0" in caplog.text
+
+
+@in_virtual_time
+async def test_a_gap_that_cannot_be_filled_any_more_is_an_error_and_no_endless_loop(
+    spool: Spool,
+) -> None:
+    for _ in range(600):
+        say(spool, OUT, b"x" * 20_000)
+    spool.acknowledge(500)
+    spool.close()
+    with pytest.raises(SpoolError, match="restored from an older copy"):
+        await shipper_of(spool, Store()).run()
+
+
+@in_virtual_time
+async def test_a_batch_of_escapes_is_bounded_as_it_is_encoded(spool: Spool) -> None:
+    store = Store()
+    for _ in range(40):
+        say(spool, OUT, b"\x1b" * 20_000)
+    spool.close()
+    await shipper_of(spool, store).run()
+    assert max(count for _, _, count in store.calls) == MAX_BATCH_BYTES // (6 * 20_000)
+    assert len(store.stored) == 40
 
 
 @in_virtual_time
 async def test_a_batch_taken_in_part_goes_on_where_it_stopped(spool: Spool) -> None:
     store = Store(2)
     for number in range(5):
-        spool.append(OUT, b"%d" % number)
+        say(spool, OUT, b"%d" % number)
     spool.close()
     await shipper_of(spool, store).run()
     assert [first for _, first, _ in store.calls] == [0, 2]
-    assert store.stored == [b"0", b"1", b"2", b"3", b"4"]
+    assert store.stored == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("error", [LeaseLost("a newer attempt"), Rejected("illegal")])
 @in_virtual_time
 async def test_a_refusal_ends_it_with_the_spool_kept(spool: Spool, error: Rejected) -> None:
     store = Store(1, error)
-    spool.append(OUT, b"a")
-    spool.append(OUT, b"b")
+    say(spool, OUT, b"a")
+    say(spool, OUT, b"b")
     spool.close()
     shipper = shipper_of(spool, store)
     with pytest.raises(type(error)):
         await shipper.run()
     assert shipper.acked == 1
-    assert spool.path.exists()
-    assert [bytes(chunk.text) for chunk in spool.read(1, max_bytes=10, max_chunks=9)] == [b"b"]
+    assert spool.folder.exists()
+    assert [chunk.text for chunk in spool.read(1, max_bytes=10, max_chunks=9)] == ["b"]
 
 
 @pytest.mark.parametrize("asked", [Cancel.GRACEFUL, Cancel.FORCE])
@@ -223,20 +245,20 @@ async def test_a_refusal_ends_it_with_the_spool_kept(spool: Spool, error: Reject
 async def test_an_answer_may_carry_the_wish_to_cancel(spool: Spool, asked: Cancel) -> None:
     store, heard = Store(), list[Cancel]()
     store.cancel = asked
-    spool.append(OUT, b"a")
+    say(spool, OUT, b"a")
     spool.close()
     await Shipper(spool, store, on_cancel=heard.append).run()
     assert heard == [asked]
-    assert store.stored == [b"a"]
+    assert store.stored == ["a"]
 
 
 @in_virtual_time
 async def test_batches_are_bounded_in_bytes_and_in_chunks(spool: Spool) -> None:
     store = Store()
     for _ in range(2 * MAX_BATCH_CHUNKS + 1):
-        spool.append(OUT, b"x")
+        say(spool, OUT, b"x")
     for _ in range(60):
-        spool.append(OUT, b"y" * 10_240)
+        say(spool, OUT, b"y" * 10_240)
     spool.close()
     await shipper_of(spool, store).run()
     assert max(count for _, _, count in store.calls) == MAX_BATCH_CHUNKS
@@ -248,8 +270,8 @@ async def test_batches_are_bounded_in_bytes_and_in_chunks(spool: Spool) -> None:
 @in_virtual_time
 async def test_more_than_was_sent_is_not_believed(spool: Spool) -> None:
     store = Store()
-    store.stored = [b"?"] * 9
-    spool.append(OUT, b"a")
+    store.stored = ["?"] * 9
+    say(spool, OUT, b"a")
     spool.close()
     shipper = shipper_of(spool, store)
     await shipper.run()
@@ -260,8 +282,8 @@ async def test_more_than_was_sent_is_not_believed(spool: Spool) -> None:
 async def test_a_cancelled_shipper_goes_on_later_where_it_was(spool: Spool) -> None:
     store = Store(1)
     store.latency_s = 1.0
-    spool.append(OUT, b"a")
-    spool.append(OUT, b"b")
+    say(spool, OUT, b"a")
+    say(spool, OUT, b"b")
     spool.close()
     shipper = shipper_of(spool, store)
     with anyio.move_on_after(1.5):
@@ -269,7 +291,7 @@ async def test_a_cancelled_shipper_goes_on_later_where_it_was(spool: Spool) -> N
     assert shipper.acked == 1
     store.in_flight = 0
     await shipper.run()
-    assert store.stored == [b"a", b"b"]
+    assert store.stored == ["a", "b"]
 
 
 fates = st.lists(
@@ -284,11 +306,11 @@ def test_whatever_happens_on_the_way_each_chunk_is_stored_once(
     texts: list[bytes],
     script: list[Exception | str | int],
 ) -> None:
-    with spools.create(tmp_path_factory.mktemp("spool") / "log") as spool:
+    with new_spool(tmp_path_factory.mktemp("spool")) as spool:
         for text in texts:
-            spool.append(OUT, text)
+            say(spool, OUT, text)
         spool.close()
         store = Store(*script)
         in_virtual_time(shipper_of(spool, store).run)()
         sent = spool.read(0, max_bytes=1 << 20, max_chunks=100)
-        assert store.stored == [bytes(chunk.text) for chunk in sent]
+        assert store.stored == [chunk.text for chunk in sent]

@@ -187,8 +187,8 @@ def test_a_page_of_a_proxy_is_unavailable(page: object) -> None:
 
 def test_chunks_travel_as_stream_offset_and_text() -> None:
     chunks = [
-        Chunk(0, 0, StreamType.STDOUT, memoryview("é\n".encode())),
-        Chunk(1, 3, StreamType.SYSTEM, memoryview(b"done\n")),
+        Chunk(0, 0, StreamType.STDOUT, "é\n"),
+        Chunk(1, 3, StreamType.SYSTEM, "done\n"),
     ]
     assert wire.chunks_json(chunks) == [
         {"s": "STDOUT", "o": 0, "t": "é\n"},

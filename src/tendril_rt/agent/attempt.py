@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
@@ -31,11 +31,11 @@ from tendril_rt.errors import (
     Unauthorized,
     Unavailable,
 )
+from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
-from tendril_rt.model import Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
-from tendril_rt.settings import ENDING
+from tendril_rt.model import ENDING, Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
 
 _DELIVERY_AT_SHUTDOWN_S = ENDING.deliver_s
 
@@ -85,10 +85,10 @@ class Attempt:
         Cancellation: Terraform is stopped by the policy of its step; nothing is reported.
         """
         lease = self._held.lease
-        path = self._equipment.spool_dir / f"{lease.provision_id}.{lease.attempt}.spool"
+        path = folders.folder_of(self._equipment.spool_dir, lease)
         with ExitStack() as stack:
             try:
-                spool = stack.enter_context(spools.create(path))
+                spool = stack.enter_context(spools.create(path, lease, self._equipment.log_limits))
             except SpoolError as exc:
                 outcome = Outcome(Status.FAILED, str(exc), exc.code)
                 return outcome if await self._report(outcome, log_chunks=0) else None
@@ -97,7 +97,7 @@ class Attempt:
             if self._undelivered:
                 _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
             else:
-                spools.discard(spool)
+                folders.discard(path)
         return reported
 
     async def resume(self, spool: Spool) -> Outcome | None:
@@ -166,6 +166,9 @@ class Attempt:
             _log.exception("attempt %s failed unexpectedly", lease.provision_id)
             outcome = unexpected(exc, run.label)
         if outcome is not None:
+            if outcome.error_message:
+                shown = run.redactor.redact_text(outcome.error_message)
+                outcome = replace(outcome, error_message=shown)
             duration_s = time.monotonic() - started_at
             message = f": {outcome.error_message}" if outcome.error_message else ""
             spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
@@ -183,8 +186,8 @@ class Attempt:
         except LeaseLost as exc:
             _log.error("logs of %s: %s", self._held.lease.provision_id, exc)
             self._held.stop(Interruption.FENCED_OUT)
-        except Rejected as exc:
-            _log.error("the control plane refuses logs of %s: %s", self._held.lease, exc)
+        except (Rejected, SpoolError) as exc:
+            _log.error("logs of %s cannot be delivered: %s", self._held.lease, exc)
 
     async def _limit_delivery(self, scope: anyio.CancelScope) -> None:
         """At a shutdown, what cannot be delivered in time stays in the spool."""

@@ -11,6 +11,7 @@ import anyio
 
 from tendril_rt.control import signing, snapshot
 from tendril_rt.errors import ConfigError
+from tendril_rt.logs.segments import Allowance, Limits
 from tendril_rt.model import Provision, Snapshot
 from tendril_rt.runner import cliconfig, terraform
 from tendril_rt.runner.backend import read_default_backend
@@ -33,6 +34,7 @@ class Snapshots(Protocol):
 class Equipment:
     """See the module.
 
+    :ivar log_limits: what a spool may take, with the room that all of them share
     :ivar program: Terraform's path, *terraform_version* what it says it is
     :ivar environ: the agent's environment, of which children see an allow-list
     :ivar default_backend: text for templates without a backend; None keeps their state here
@@ -40,6 +42,7 @@ class Equipment:
     """
 
     settings: RunnerSettings
+    log_limits: Limits
     state_dir: Path
     program: str
     terraform_version: str
@@ -98,6 +101,9 @@ async def equip(settings: Settings, environ: Mapping[str, str]) -> Equipment:
     version = await terraform.version_of(program, cwd=state_dir, env={**env, **cli.env})
     return Equipment(
         settings=runner,
+        log_limits=Limits(
+            settings.logs.spool_max_bytes, Allowance(settings.logs.spool_total_max_bytes)
+        ),
         state_dir=state_dir,
         program=program,
         terraform_version=version,

@@ -7,13 +7,14 @@ elsewhere.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 
+from tendril_rt.agent.confidential import confidential_values, redacted
 from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, LeaseKeeper
 from tendril_rt.agent.record import AttemptRecord
@@ -24,7 +25,10 @@ from tendril_rt.errors import (
     TerraformError,
     WorkspaceError,
 )
+from tendril_rt.logs import basin as basins
+from tendril_rt.logs.basin import Basin
 from tendril_rt.logs.reader import Reader
+from tendril_rt.logs.redact import Redactor
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import Operation, Phase, Snapshot
 from tendril_rt.runner import infracost, locks
@@ -41,6 +45,8 @@ from tendril_rt.runner.steps import StepResult, TimeLimits
 from tendril_rt.runner.summary import Summary
 from tendril_rt.runner.terraform import Terraform
 from tendril_rt.runner.workspace import Workspace, workspace
+
+_SYNC_S = 5.0
 
 T = TypeVar("T")
 
@@ -72,6 +78,7 @@ class Run:
         self._summary = Summary()
         self._limits: TimeLimits = equipment.limits
         self._is_resumed = record.root_module is not None
+        self.redactor = Redactor(confidential_values(equipment.environ))
         self._started_at = anyio.current_time() - max(0.0, time.time() - record.started_at)
         self.label = "preparation"
 
@@ -88,6 +95,7 @@ class Run:
                 held.phase, held.is_applying = Phase.APPLY, True
         snapshot = self._kit.read_snapshot(record.provision)
         self._limits = self._limits.tightened(snapshot.timeouts)
+        self.redactor = Redactor(confidential_values(self._kit.environ, snapshot))
         base, provision_id = self._kit.settings.workspace_dir, held.lease.provision_id
         async with workspace(base, provision_id, keep=self._is_resumed) as space:
             await limited(
@@ -100,14 +108,26 @@ class Run:
 
     async def _steps_in(self, space: Workspace, snapshot: Snapshot) -> None:
         held, operation = self._held, self._record.provision.operation
-        terraform = await self._terraform(snapshot, space)
-        await self._init(terraform)
-        await self._estimate(snapshot, terraform, space)
-        if held.phase is Phase.PREPARE:
-            held.phase = Phase.PLAN
-        await self._step(terraform, "plan", lambda policy: terraform.plan(operation, policy))
-        if operation is not Operation.PLAN:
-            await self._apply(terraform)
+        with self._basin(space) as basin:
+            terraform = await self._terraform(snapshot, space, basin)
+            await self._init(terraform)
+            await self._estimate(snapshot, terraform, space)
+            if held.phase is Phase.PREPARE:
+                held.phase = Phase.PLAN
+            await self._step(terraform, "plan", lambda policy: terraform.plan(operation, policy))
+            if operation is not Operation.PLAN:
+                await self._apply(terraform)
+
+    @contextmanager
+    def _basin(self, space: Workspace) -> Iterator[Basin]:
+        """Open what is read into: with what the agent held that was killed, if it was."""
+        path = space.root / basins.FILE_NAME
+        if self._is_resumed and path.exists():
+            with basins.reopen(path) as basin:
+                yield basin
+        else:
+            with basins.create(path) as basin:
+                yield basin
 
     def _too_much(self, cause: StepError | None) -> StepError:
         detail = f"\n{cause}" if isinstance(cause, TerraformError) else ""
@@ -117,7 +137,7 @@ class Run:
             f"or raise TENDRIL_WORKSPACE_MAX_BYTES{detail}"
         )
 
-    async def _terraform(self, snapshot: Snapshot, space: Workspace) -> Terraform:
+    async def _terraform(self, snapshot: Snapshot, space: Workspace, basin: Basin) -> Terraform:
         """Fetch the template and write its inputs, or take up what is there."""
         kit, record = self._kit, self._record
         env = child_environment(kit.environ, kit.settings.pass_env)
@@ -138,7 +158,7 @@ class Run:
             env={**env, **kit.cli.env},
             stack=stack,
             default_backend=kit.default_backend,
-            output=Reader(self._spool, tap=self._summary.see),
+            output=Reader(self._spool, basin, self.redactor, tap=self._summary.see),
             request=self._held.request,
         )
         if not self._is_resumed:
@@ -202,7 +222,8 @@ class Run:
             raise failure
         if self._record.provision.operation is Operation.APPLY:
             try:
-                self._record.facts["outputs"] = await terraform.outputs()
+                outputs = await terraform.outputs()
+                self._record.facts["outputs"] = redacted(outputs, self.redactor.redact_text)
             except StepError as exc:
                 self._spool.system(f"the outputs are not known: {exc}")
 
@@ -235,6 +256,9 @@ class Run:
                 except (TerraformError, ProcessLost) as exc:
                     self._note_failure(terraform, name, exc, noted)
                     raise
+                finally:
+                    with anyio.move_on_after(_SYNC_S, shield=True):
+                        await self._spool.sync()
             self._note_success(result)
 
     def _note_success(self, result: StepResult) -> None:

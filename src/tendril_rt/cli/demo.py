@@ -24,10 +24,9 @@ from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 from tendril_rt.control.owner import Owner, Registration, owner
 from tendril_rt.errors import LocalError, StepError
-from tendril_rt.model import ProvisionId, Status
+from tendril_rt.model import ENDING, ProvisionId, Status
 from tendril_rt.runner import process, terraform
 from tendril_rt.runner.attended import StopPolicy
-from tendril_rt.settings import ENDING
 
 _AGENT_GRACE_S = ENDING.total_s + 5  # Terraform is interrupted 5 s after the agent is told to stop
 _AGENT_STOP = StopPolicy(grace_s=60.0, kill=False)  # an apply is never killed, here neither

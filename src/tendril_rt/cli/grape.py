@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import simplejson
 
-from tendril_rt import __version__
+from tendril_rt import __version__, parsing
 from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.terminal import survive_narrow_terminals
 from tendril_rt.control import snapshot as configuration
@@ -19,7 +19,6 @@ from tendril_rt.control.owner import owner
 from tendril_rt.control.signing import Signer, make_key, read_signer
 from tendril_rt.errors import ConfigError, SnapshotError, TendrilError
 from tendril_rt.model import ClusterId, Operation, Status
-from tendril_rt.settings import parse_secret, parse_url
 
 _VARIABLES = {
     "GRAPE_URL": "base URL of the Supabase project",
@@ -183,7 +182,7 @@ def _problems(name: str, environ: Mapping[str, str]) -> list[str]:
     if not value:
         return [f"{name} is not set: {_VARIABLES[name]}"]
     try:
-        (parse_url if name == "GRAPE_URL" else parse_secret)(value)
+        (parsing.url if name == "GRAPE_URL" else parsing.secret)(value)
     except ValueError as exc:
         return [f"{name} {exc}"]
     return []

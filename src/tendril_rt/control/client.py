@@ -101,8 +101,6 @@ class ControlPlane:
     async def append_chunks(self, lease: Lease, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
         """Store consecutive chunks; those that are stored already are skipped.
 
-        Takes no ownership: the chunks' views must stay valid until this returns.
-
         Source: insert_provision_logs, sql/migrations
         """
         answer = await self._rest.call(

@@ -1,8 +1,10 @@
-"""Where a stream of output may be cut into chunks, and what may not stand in one.
+"""Where a stream of output may be cut into chunks.
 
-Pure. A cut never falls inside a UTF-8 sequence or an ANSI escape, and prefers the end of a line.
+Pure, and without copies: works on a region of whatever buffer the output lies in. A cut never falls
+inside a UTF-8 sequence or an ANSI escape, and prefers the end of a line.
 """
 
+import mmap
 import re
 
 #: An escape that has not ended may be held back for at most this many bytes.
@@ -16,55 +18,49 @@ _WHOLE_ESCAPE = re.compile(
 )
 _OPEN_STRING = re.compile(rb"\x1b[]PX^_][^\x07\x1b]*")
 
+Text = bytes | bytearray | mmap.mmap
 
-def cut_at(pending: bytes | bytearray, limit: int) -> int:
-    """Return how many bytes of *pending* the next chunk takes.
 
-    At most *limit*; up to the last newline in its second half if there is one, else up to a
-    boundary. 0 means that *pending* holds nothing but the start of a sequence: wait for more, or
-    take it all at the end of the stream.
+def cut_at(text: Text, start: int, end: int, limit: int) -> int:
+    """Return where the next chunk of ``text[start:end]`` ends, which is pending.
+
+    At most *limit* bytes on; at the last newline in its second half if more is pending and there is
+    one, else at a boundary. *start* itself means that nothing is pending but the start of a
+    sequence: wait for more, or take it all at the end of the stream.
     """
-    end = min(len(pending), limit)
-    if len(pending) > limit:
-        newline = pending.rfind(b"\n", limit // 2, limit) + 1
+    size = end - start
+    cut = start + min(size, limit)
+    if size > limit:
+        newline = text.rfind(b"\n", start + limit // 2, cut) + 1
         if newline:
             return newline
-    end = _before_split_character(pending, end)
-    end = _before_split_escape(pending, end)
-    if end == 0 and len(pending) >= limit:  # one escape longer than a chunk: cut through it
-        return _before_split_character(pending, limit) or limit
-    return end
+    cut = _before_split_character(text, start, cut)
+    cut = _before_split_escape(text, start, cut)
+    if cut == start and size >= limit:  # one escape longer than a chunk: cut through it
+        whole = _before_split_character(text, start, start + limit)
+        return whole if whole > start else start + limit
+    return cut
 
 
-def clean(raw: bytes | bytearray | memoryview) -> bytes:
-    """Return *raw* as text that Postgres can hold: U+FFFD for invalid bytes, NUL dropped."""
-    data = bytes(raw)
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        data = data.decode("utf-8", errors="replace").encode()
-    return data.replace(b"\x00", b"") if b"\x00" in data else data
-
-
-def _before_split_character(pending: bytes | bytearray, end: int) -> int:
-    """Step back over a UTF-8 sequence that *end* would split or that has not all arrived."""
-    for back in range(1, min(4, end) + 1):
-        byte = pending[end - back]
+def _before_split_character(text: Text, start: int, cut: int) -> int:
+    """Step back over a UTF-8 sequence that *cut* would split or that has not all arrived."""
+    for back in range(1, min(4, cut - start) + 1):
+        byte = text[cut - back]
         if byte & 0xC0 == 0x80:
             continue
         need = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        return end - back if need > back else end
-    return end
+        return cut - back if need > back else cut
+    return cut
 
 
-def _before_split_escape(pending: bytes | bytearray, end: int) -> int:
-    """Step back over an escape that *end* would split or that has not all arrived."""
-    reach = max(0, end - _ESCAPE_REACH_BYTES)
-    start = pending.rfind(b"\x1b", reach, end)
-    if start == -1:
-        return end
-    if start == end - 1:  # perhaps the first half of the terminator of a string
-        opened = pending.rfind(b"\x1b", reach, start)
-        if opened != -1 and _OPEN_STRING.fullmatch(pending, opened, start):
+def _before_split_escape(text: Text, start: int, cut: int) -> int:
+    """Step back over an escape that *cut* would split or that has not all arrived."""
+    reach = max(start, cut - _ESCAPE_REACH_BYTES)
+    escape = text.rfind(b"\x1b", reach, cut)
+    if escape == -1:
+        return cut
+    if escape == cut - 1:  # perhaps the first half of the terminator of a string
+        opened = text.rfind(b"\x1b", reach, escape)
+        if opened != -1 and _OPEN_STRING.fullmatch(text, opened, escape):
             return opened
-    return end if _WHOLE_ESCAPE.match(pending, start, end) else start
+    return cut if _WHOLE_ESCAPE.match(text, escape, cut) else escape

@@ -51,7 +51,11 @@ class Shipper:
         self._sink = sink
         self._on_cancel = on_cancel
         self._backoff = backoff or Backoff(0.5, 5.0)
-        self.acked = 0
+
+    @property
+    def acked(self) -> int:
+        """All chunks before this one are stored."""
+        return self._spool.acked
 
     async def run(self) -> None:
         """Deliver until the spool is closed and all of it is acknowledged.
@@ -87,6 +91,6 @@ class Shipper:
         self._backoff.reset()
         if not ack.accepted:
             _log.warning("logs: rewinding from chunk %d to %d", self.acked, ack.next_seq)
-        self.acked = min(ack.next_seq, self._spool.next_seq)
+        self._spool.acknowledge(min(ack.next_seq, self._spool.next_seq))
         if ack.cancel is not Cancel.NONE:
             self._on_cancel(ack.cancel)

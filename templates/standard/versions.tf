@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.6.0"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100.0, < 6.0.0"
+    }
+  }
+
+  # Bucket, key and region come from backend_config; without them init fails, on purpose.
+  backend "s3" {}
+}
