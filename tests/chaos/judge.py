@@ -170,8 +170,9 @@ def orphans_only_the_dead(case: Case) -> Iterator[Finding]:
     lock = row.execution_metadata.get("lock") if row else None
     if row is None or not isinstance(lock, dict) or lock.get("state") != "ORPHANED":
         return
-    if not (_terraform_was_ended(case) or _was(case, "pod-kill")):
-        yield Broken.ORPHANED, "ORPHANED, and nothing of it was killed"
+    deadly = ("pod-kill", "agent-interrupt")
+    if not (_terraform_was_ended(case) or any(_was(case, kind) for kind in deadly)):
+        yield Broken.ORPHANED, "ORPHANED, and nothing of it was killed or told to end"
     last = max(case.witness.ends, default=0.0)
     if last > (row.completed_at or 0.0):
         yield Broken.ORPHANED, f"ORPHANED at {row.completed_at}, and its apply ended at {last}"

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -101,9 +101,23 @@ async def chaos(
     result.violations = [*_judged(found), *rest]
     result.outcomes = Counter(_outcome(case) for case in found)
     result.duration_s = time.monotonic() - began_at
-    if not result.violations:
+    if result.violations:
+        _keep(result, found)
+    else:
         shutil.rmtree(result.folder)
     return result
+
+
+def _keep(result: Result, found: Sequence[Case]) -> None:
+    """Write down what is known of each provision that something is broken about."""
+    assert result.folder is not None
+    broken = {violation.run for violation in result.violations}
+    for case in found:
+        if case.run.number in broken:
+            touching = [injury for injury in case.injuries if injury.touches(case.provision_id)]
+            content = asdict(replace(case, injuries=tuple(touching)))
+            text = orjson.dumps(content, option=orjson.OPT_INDENT_2, default=sorted)
+            (result.folder / f"{case.run.token}.json").write_bytes(text)
 
 
 def _judged(found: Sequence[Case]) -> list[Violation]:

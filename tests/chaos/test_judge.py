@@ -120,6 +120,10 @@ _FINE = {
         chunks=_log([1, 2, 5], [1, 6], [4], system="[50 bytes of output are missing: …]\n"),
         injuries=_hit("disk-full"),
     ),
+    "orphaned_by_an_interrupt": _case(
+        _row("FAILED", "AGENT_SHUTDOWN", lock={"state": "ORPHANED"}),
+        witness=_witness(4, ends=0), injuries=_hit("agent-interrupt"),
+    ),
     "orphaned": _case(
         _row("FAILED", "PROCESS_LOST", lock={"state": "ORPHANED"}),
         witness=_witness(4, ends=0), injuries=_hit("terraform-kill", killed=True),
