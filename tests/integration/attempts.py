@@ -22,8 +22,6 @@ from tendril_rt.agent.lease import HeldLease, LeaseKeeper
 from tendril_rt.agent.record import AttemptRecord
 from tendril_rt.control.snapshot import parse_snapshot
 from tendril_rt.errors import Unavailable
-from tendril_rt.logs import folders
-from tendril_rt.logs import spool as spools
 from tendril_rt.logs.segments import Allowance, Limits
 from tendril_rt.model import (
     Ack,
@@ -112,7 +110,7 @@ class Bench:
             program=self.program,
             terraform_version="Terraform v1",
             environ={"PATH": os.environ["PATH"], "HOME": str(self.folder), **self.environ},
-            read_snapshot=lambda provision: parse_snapshot(provision.snapshot_json),
+            read_snapshot=lambda provision, at: parse_snapshot(provision.snapshot_json),
             name="bench",
             **self.extra,  # type: ignore[arg-type]
         )
@@ -185,10 +183,7 @@ class Bench:
                 equipment=self.equipment,
                 record=record,
             )
-            equipment = self.equipment
-            folder = folders.folder_of(equipment.spool_dir, record.provision.lease)
-            with spools.reopen(folder, equipment.log_limits) as spool:
-                await attempt.resume(spool)
+            await attempt.resume()
         return said
 
     def doomed(self, provision: Provision) -> "subprocess.Popen[bytes]":

@@ -8,12 +8,14 @@ crash of the agent stands in its record, from the claim until nothing is left to
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 
 from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
@@ -36,8 +38,11 @@ from tendril_rt.logs import spool as spools
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import ENDING, Ack, Cancel, Chunk, Lease, Outcome, Phase, Provision, Status
+from tendril_rt.runner.attended import end_leftover
+from tendril_rt.runner.steps import STOP_POLICIES
 
 _DELIVERY_AT_SHUTDOWN_S = ENDING.deliver_s
+_PATIENT = STOP_POLICIES["apply"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +80,7 @@ class Attempt:
         self._equipment = equipment
         self._record = record or AttemptRecord(provision, started_at=time.time())
         self._was_resumed = record is not None
+        self._was_over = self._record.outcome is not None
         self._executed = anyio.Event()
         self._undelivered = 0
         self._lost_bytes = 0
@@ -84,32 +90,51 @@ class Attempt:
 
         Cancellation: Terraform is stopped by the policy of its step; nothing is reported.
         """
-        lease = self._held.lease
-        path = folders.folder_of(self._equipment.spool_dir, lease)
-        with ExitStack() as stack:
-            try:
-                spool = stack.enter_context(spools.create(path, lease, self._equipment.log_limits))
-            except SpoolError as exc:
-                outcome = Outcome(Status.FAILED, str(exc), exc.code)
-                return outcome if await self._report(outcome, log_chunks=0) else None
-            self._record.save(self._equipment.record_dir)
-            reported = await self._run(spool)
-            if self._undelivered:
-                _log.warning("undelivered output of %s is kept in %s", lease.provision_id, path)
-            else:
-                folders.discard(path)
-        return reported
+        lease, limits = self._held.lease, self._equipment.log_limits
+        return await self._with(lambda folder: spools.create(folder, lease, limits))
 
-    async def resume(self, spool: Spool) -> Outcome | None:
+    async def resume(self) -> Outcome | None:
         """Take up where the record says, and go on as :meth:`run` does.
 
         A Terraform that lives is adopted, one that has ended is read to its end; a run that had its
         outcome already is only delivered and reported. The caller holds the lease again, in the
-        record's phase, and keeps or discards *spool*, which holds the attempt's log so far.
+        record's phase.
 
         Cancellation: as for :meth:`run`.
         """
-        return await self._run(spool)
+        return await self._with(lambda folder: spools.reopen(folder, self._equipment.log_limits))
+
+    async def _with(
+        self, opened: Callable[[Path], AbstractContextManager[Spool]]
+    ) -> Outcome | None:
+        folder = folders.folder_of(self._equipment.spool_dir, self._held.lease)
+        with ExitStack() as stack:
+            try:  # in a thread: it may have to read all of it
+                spool = await anyio.to_thread.run_sync(stack.enter_context, opened(folder))
+            except SpoolError as exc:
+                return await self._give_up(exc)
+            self._record.save(self._equipment.record_dir)
+            reported = await self._run(spool)
+        if self._undelivered:
+            _log.warning(
+                "%d chunks of the log of %s are kept in %s",
+                self._undelivered,
+                self._held.lease.provision_id,
+                folder,
+            )
+        else:
+            await anyio.to_thread.run_sync(folders.discard, folder)
+        return reported
+
+    async def _give_up(self, exc: SpoolError) -> Outcome | None:
+        """Report that there can be no log, with nothing left running."""
+        if self._record.run_root is not None:
+            step = self._record.step
+            await end_leftover(self._record.run_root / step, STOP_POLICIES.get(step, _PATIENT))
+        outcome = self._record.outcome or Outcome(Status.FAILED, str(exc), exc.code)
+        is_reported = await self._report(outcome, log_chunks=0)
+        self._record.discard(self._equipment.record_dir)
+        return outcome if is_reported else None
 
     @property
     def undelivered_chunks(self) -> int:
@@ -118,7 +143,9 @@ class Attempt:
 
     async def _run(self, spool: Spool) -> Outcome | None:
         outcome: Outcome | None = None
-        shipper = Shipper(spool, _Sink(self._control, self._held.lease), on_cancel=self._on_cancel)
+        shipper = Shipper(
+            spool, LeaseSink(self._control, self._held.lease), on_cancel=self._on_cancel
+        )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._limit_delivery, tasks.cancel_scope)
             try:
@@ -217,10 +244,14 @@ class Attempt:
 
     @property
     def _is_superseded(self) -> bool:
-        """Tell whether another attempt speaks for the provision. Never so for an apply: it is not
-        repeated, and its outcome is wanted even if the control plane has gone on without it."""
+        """Tell whether another attempt speaks for the provision.
+
+        Never so for an apply: it is not repeated, and its outcome is wanted even if the control
+        plane has gone on without it. Nor for an outcome of before a crash: the control plane knows
+        what it is worth.
+        """
         is_fenced = self._held.interruption is Interruption.FENCED_OUT
-        return is_fenced and self._held.phase is not Phase.APPLY
+        return is_fenced and self._held.phase is not Phase.APPLY and not self._was_over
 
     def _metadata(self) -> dict[str, object]:
         return {
@@ -237,7 +268,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sink:
+class LeaseSink:
     """The shipper's sink: the control plane, for one lease."""
 
     control: Control

@@ -24,8 +24,12 @@ from tendril_rt.settings import RunnerSettings, Settings
 class Snapshots(Protocol):
     """Reads a provision's configuration."""
 
-    def __call__(self, provision: Provision) -> Snapshot:
-        """:raises SnapshotError: malformed, or not what its hash says
+    def __call__(self, provision: Provision, *, at: float) -> Snapshot:
+        """Return it, if it may be run.
+
+        :param at: Unix seconds when the attempt began: a signature must have held then
+
+        :raises SnapshotError: malformed, or not what its hash says
         :raises SignatureError: not signed by a trusted key
         """
 
@@ -121,9 +125,9 @@ class _SnapshotReader:
 
     settings: RunnerSettings
 
-    def __call__(self, provision: Provision) -> Snapshot:
+    def __call__(self, provision: Provision, *, at: float) -> Snapshot:
         if self.settings.trusted_keys:
-            signing.verify(provision, self.settings.trusted_keys)
+            signing.verify(provision, self.settings.trusted_keys, now=lambda: at)
         snapshot.check_hash(
             provision.snapshot_json,
             provision.configuration_hash,

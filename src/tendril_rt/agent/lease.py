@@ -19,6 +19,7 @@ from tendril_rt.model import Cancel, HeartbeatAnswer, Lease, Phase
 from tendril_rt.runner.attended import StopRequest
 
 _MARGIN_S = 15.0  # for stopping a plan before the lease's end
+_REGAIN_S = 15.0  # for a first heartbeat to say that a lease of before a crash is still ours
 _RETRY_S = 5.0
 _TRUST_CHECK_S = 1.0
 _INITIAL_TTL_S = 90.0
@@ -110,12 +111,16 @@ class LeaseKeeper:
         self._next_beat_at = float("-inf")
 
     @contextmanager
-    def hold(self, lease: Lease, *, claimed_at: float) -> Iterator[HeldLease]:
+    def hold(self, lease: Lease, *, claimed_at: float | None) -> Iterator[HeldLease]:
         """Renew *lease* until the block ends.
 
-        :param claimed_at: this clock's reading when the claim was sent
+        :param claimed_at: this clock's reading when the claim was sent; None for a lease of this
+            agent's former life, which is trusted for a moment only unless a heartbeat confirms it
         """
-        held = HeldLease(lease, claimed_at + self._ttl_s - _MARGIN_S)
+        if claimed_at is None:
+            held = HeldLease(lease, self._clock() + _REGAIN_S)
+        else:
+            held = HeldLease(lease, claimed_at + self._ttl_s - _MARGIN_S)
         self._held[lease] = held
         try:
             yield held
@@ -131,12 +136,21 @@ class LeaseKeeper:
         """
         held.phase = Phase.APPLY
         self.beat_soon()
-        while held.confirmed_phase is not Phase.APPLY and not held.interrupt.is_set():
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_first, held.interrupt.wait, tasks.cancel_scope)
-                tasks.start_soon(_first, held.confirmed.wait, tasks.cancel_scope)
-        held.is_applying = not held.interrupt.is_set()
+        held.is_applying = await _until(held, lambda: held.confirmed_phase is Phase.APPLY)
         return held.is_applying
+
+    async def confirm(self, held: HeldLease) -> bool:
+        """Wait until a heartbeat says that the lease is held; False if interrupted first.
+
+        Cancellation: safe.
+        """
+        return await _until(held, lambda: held.confirmed_phase is not None)
+
+    def slept(self, slept_s: float) -> None:
+        """Take from all trust the time that the machine slept, which no clock of ours counted."""
+        for held in self._held.values():
+            held.trusted_until -= slept_s
+        self._end_trust()
 
     def beat_soon(self) -> None:
         """Send the next heartbeat at once, or as soon as the one under way is done."""
@@ -203,6 +217,14 @@ class LeaseKeeper:
         for held in self._held.values():
             if not held.is_applying and held.trusted_until <= now:
                 held.stop(Interruption.TRUST_ENDED)
+
+
+async def _until(held: HeldLease, is_confirmed: Callable[[], bool]) -> bool:
+    while not is_confirmed() and not held.interrupt.is_set():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_first, held.interrupt.wait, tasks.cancel_scope)
+            tasks.start_soon(_first, held.confirmed.wait, tasks.cancel_scope)
+    return not held.interrupt.is_set()
 
 
 async def _first(wait: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:

@@ -43,11 +43,11 @@ class ObservedControl:
             return await self._control.claim(agent_id, claim_id)
 
     async def append_chunks(self, lease: Lease, first_seq: int, chunks: Sequence[Chunk]) -> Ack:
-        sizes = [len(chunk.text) for chunk in chunks]  # the views may be gone afterwards
         with self._call("append_chunks"):
             ack = await self._control.append_chunks(lease, first_seq, chunks)
-        stored = max(0, min(ack.next_seq - first_seq, len(sizes)))
-        self._observe(LogDelivered(stored, sum(sizes[:stored])))
+        stored = chunks[: max(0, ack.next_seq - first_seq)]
+        if stored:
+            self._observe(LogDelivered(len(stored), _size_of(stored)))
         return ack
 
     async def finish(
@@ -85,6 +85,13 @@ class ObservedControl:
         lost_bytes = metadata.get("lost_log_bytes")
         if isinstance(lost_bytes, int) and lost_bytes:
             self._observe(LogLost(lost_bytes))
+
+
+def _size_of(chunks: Sequence[Chunk]) -> int:
+    """Return the bytes of consecutive chunks; encodes none but the last, if it has to."""
+    last = chunks[-1]
+    size = len(last.text) if last.text.isascii() else len(last.text.encode())
+    return last.byte_offset + size - chunks[0].byte_offset
 
 
 def _result_of(exc: ControlPlaneError) -> RpcResult:

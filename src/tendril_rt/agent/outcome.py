@@ -32,6 +32,8 @@ def outcome_of(
     if interruption is Interruption.FENCED_OUT and phase is not Phase.APPLY:
         return None
     if isinstance(exc, ProcessLost) and was_resumed:
+        if phase is not Phase.APPLY:
+            return None  # it changed nothing: the control plane queues it again
         text = (
             f"the agent was restarted during {step}, and Terraform did not outlive it: the end of "
             "its output may be missing. Look at what it changed before it is submitted again"

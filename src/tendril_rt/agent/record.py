@@ -135,7 +135,7 @@ def _provision_of(said: Mapping[str, object]) -> Provision:
     lease = said["lease"]
     if not isinstance(lease, dict):
         raise TypeError("lease is no object")
-    claimed_hash = said["configuration_hash"]
+    claimed_hash, signature = said["configuration_hash"], said["signature"]
     return Provision(
         lease=Lease(
             ProvisionId(str(lease["provision_id"])),
@@ -147,4 +147,5 @@ def _provision_of(said: Mapping[str, object]) -> Provision:
         stack_key=str(said["stack_key"]),
         snapshot_json=str(said["snapshot_json"]),
         configuration_hash=None if claimed_hash is None else str(claimed_hash),
+        signature=None if signature is None else str(signature),
     )

@@ -47,6 +47,7 @@ from tendril_rt.runner.terraform import Terraform
 from tendril_rt.runner.workspace import Workspace, workspace
 
 _SYNC_S = 5.0
+_WAIT_S = 60.0  # for an attempt of before, which is being stopped, to let its workspace go
 
 T = TypeVar("T")
 
@@ -93,15 +94,18 @@ class Run:
             self._spool.system(f"the agent was restarted and goes on with {record.step}")
             if record.has_begun("apply"):
                 held.phase, held.is_applying = Phase.APPLY, True
-        snapshot = self._kit.read_snapshot(record.provision)
+        snapshot = self._kit.read_snapshot(record.provision, at=record.started_at)
         self._limits = self._limits.tightened(snapshot.timeouts)
         self.redactor = Redactor(confidential_values(self._kit.environ, snapshot))
         base, provision_id = self._kit.settings.workspace_dir, held.lease.provision_id
-        async with workspace(base, provision_id, keep=self._is_resumed) as space:
+        async with workspace(
+            base, provision_id, owner=held.lease.agent_id, keep=self._is_resumed, wait_s=_WAIT_S
+        ) as space:
             await limited(
                 lambda: self._steps_in(space, snapshot),
                 space.root,
-                max_bytes=self._kit.settings.workspace_max_bytes,
+                max_bytes=self._kit.settings.workspace_max_bytes
+                + basins.SIZE_BYTES,  # not the template's
                 excess=self._too_much,
                 interrupt=held.interrupt,
             )

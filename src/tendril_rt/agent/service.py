@@ -9,19 +9,21 @@ import logging
 from collections.abc import Mapping
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
 from tendril_rt import __version__
-from tendril_rt.agent.attempt import Attempt
 from tendril_rt.agent.correlation import correlated
+from tendril_rt.agent.crew import Crew
 from tendril_rt.agent.disk_floor import DiskFloor
 from tendril_rt.agent.equipment import Equipment, equip
-from tendril_rt.agent.events import AttemptBegan, AttemptEnded, Draining, Observe, ignore
+from tendril_rt.agent.events import Draining, Observe, ignore
 from tendril_rt.agent.identity import identity
 from tendril_rt.agent.instruments import instruments
 from tendril_rt.agent.intake import Intake
-from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
+from tendril_rt.agent.lease import LeaseKeeper
 from tendril_rt.agent.observed import ObservedControl
+from tendril_rt.agent.record import load_all
 from tendril_rt.agent.slots import Slots
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.aio.suspend import watch_suspends
@@ -29,15 +31,15 @@ from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.control.client import AgentInfo, control_plane
 from tendril_rt.control.listener import Listener
 from tendril_rt.control.push import Cause, Claimed, PushEvent, log_event
-from tendril_rt.errors import Unavailable
+from tendril_rt.errors import ControlPlaneError
 from tendril_rt.model import (
     AgentId,
     ClaimId,
     HeartbeatAnswer,
     Lease,
-    Outcome,
     Phase,
     Provision,
+    ProvisionId,
 )
 from tendril_rt.settings import Settings
 
@@ -113,7 +115,6 @@ class _Service:
         self._shutdown = shutdown
         self._observe = observe
         self._once = False
-        self._running: set[HeldLease] = set()
         self._slots = Slots(settings.agent.capacity)
         self._attempts: TaskGroup
         self._intake = Intake(
@@ -132,6 +133,15 @@ class _Service:
             interval_s=settings.agent.heartbeat_interval_s,
             on_drain=self._intake.pause,
         )
+        self._crew = Crew(
+            equipment,
+            self._keeper,
+            control,
+            slots=self._slots,
+            observe=observe,
+            on_free=lambda: self._intake.wake(Cause.SLOT),
+            keep_spools_s=settings.logs.spool_keep_s,
+        )
         self._news = Wakeup()
         self._listener = Listener(
             settings.control,
@@ -144,37 +154,53 @@ class _Service:
 
     async def run(self, task_status: TaskStatus[AgentId], *, once: bool) -> None:
         self._once = once
-        if not await self._introduce():
-            return
-        task_status.started(self._info.agent_id)
         async with anyio.create_task_group() as background:
-            background.start_soon(self._keeper.run)
             async with anyio.create_task_group() as attempts:
                 self._attempts = attempts
                 background.start_soon(self._watch_shutdown)
-                background.start_soon(watch_suspends, self._resume)
-                if self._settings.control.realtime:
-                    background.start_soon(self._listener.run)
-                    background.start_soon(self._heed_news)
-                await self._intake.run()
+                taken_up = await self._take_up()
+                background.start_soon(self._keeper.run)
+                if await self._introduce():
+                    task_status.started(self._info.agent_id)
+                    await self._crew.clear_workspaces(self._info.agent_id, taken_up)
+                    background.start_soon(self._crew.clear_spools)
+                    background.start_soon(watch_suspends, self._wake_up)
+                    if self._settings.control.realtime:
+                        background.start_soon(self._listener.run)
+                        background.start_soon(self._heed_news)
+                    await self._intake.run()
                 _log.info("draining: %d running", self._slots.used)
             background.cancel_scope.cancel()
         _log.info("ended; nothing is left running")
 
+    async def _take_up(self) -> set[ProvisionId]:
+        """Take up what a former life of this agent left; return which provisions that are."""
+        records = await anyio.to_thread.run_sync(load_all, self._equipment.record_dir)
+        for record in records:
+            await self._attempts.start(self._crew.resume, record)
+        if records and self._once:
+            self._intake.drain()
+        return {record.provision.lease.provision_id for record in records}
+
     async def _introduce(self) -> bool:
         """Send the first heartbeat, as often as it takes; False if told to end before.
 
-        :raises Rejected: the control plane does not want this agent
+        :raises Rejected: the control plane does not want this agent, for which nothing runs
         """
         backoff = Backoff(1.0, 30.0, floor_s=0.5)
-        while not self._shutdown.drain.is_set():
+        while not self._shutdown.drain.is_set() or self._crew.is_busy:
             try:
                 await self._keeper.beat()
-            except Unavailable as exc:
+            except ControlPlaneError as exc:
+                if not (exc.retryable or self._crew.is_busy):
+                    raise
                 delay_s = backoff.next_s()
                 _log.error("cannot reach the control plane, next try in %.1f s: %s", delay_s, exc)
-                with anyio.move_on_after(delay_s):
-                    await self._shutdown.drain.wait()
+                if self._shutdown.drain.is_set():
+                    await anyio.sleep(delay_s)
+                else:
+                    with anyio.move_on_after(delay_s):
+                        await self._shutdown.drain.wait()
             else:
                 _log.info(
                     "online: cluster %s, agent %s, %s, at most %d at once",
@@ -199,8 +225,7 @@ class _Service:
         return await self._control.claim(self._info.agent_id, claim_id)
 
     def _start(self, provision: Provision, claimed_at: float) -> None:
-        self._observe(AttemptBegan(provision.lease))
-        self._attempts.start_soon(self._attempt, provision, claimed_at)
+        self._attempts.start_soon(self._crew.run, provision, claimed_at)
         if self._once:
             self._intake.drain()
 
@@ -218,53 +243,16 @@ class _Service:
         """
         while True:
             await self._news.wait()
-            if self._running:
+            if self._crew.is_busy:
                 self._keeper.beat_soon()
                 await anyio.sleep(_NEWS_INTERVAL_S)
 
-    def _resume(self, slept_s: float) -> None:
+    def _wake_up(self, slept_s: float) -> None:
         _log.warning("the machine slept for %.0f s", slept_s)
         self._intake.wake(Cause.SWEEP)
+        self._keeper.slept(slept_s)
         self._keeper.beat_soon()
         self._listener.restart(f"the machine slept for {slept_s:.0f} s")
-
-    async def _attempt(self, provision: Provision, claimed_at: float) -> None:
-        lease = provision.lease
-        with correlated(provision=lease.provision_id, attempt=lease.attempt):
-            await self._run_attempt(provision, claimed_at)
-
-    async def _run_attempt(self, provision: Provision, claimed_at: float) -> None:
-        lease = provision.lease
-        outcome: Outcome | None = None
-        _log.info("claimed provision %s, attempt %d", lease.provision_id, lease.attempt)
-        try:
-            with self._keeper.hold(lease, claimed_at=claimed_at) as held:
-                self._running.add(held)
-                if self._shutdown.interrupt.is_set():
-                    held.stop(Interruption.SHUTDOWN)
-                attempt = Attempt(
-                    provision,
-                    held,
-                    keeper=self._keeper,
-                    control=self._control,
-                    equipment=self._equipment,
-                )
-                try:
-                    outcome = await attempt.run()
-                finally:
-                    self._running.discard(held)
-            _log.info(
-                "provision %s: %s",
-                lease.provision_id,
-                outcome.status.value if outcome else "left to the control plane",
-            )
-        except Exception:  # noqa: BLE001 - one attempt must not take the others with it
-            # The lease is no longer renewed, so the control plane takes the provision back.
-            _log.exception("attempt %d of provision %s", lease.attempt, lease.provision_id)
-        finally:
-            self._observe(AttemptEnded(lease, outcome.status if outcome else None))
-            self._slots.give_back()
-            self._intake.wake(Cause.SLOT)
 
     async def _watch_shutdown(self) -> None:
         await self._shutdown.drain.wait()
@@ -274,6 +262,4 @@ class _Service:
         with anyio.move_on_after(self._settings.agent.drain_s):
             await self._shutdown.interrupt.wait()
         self._shutdown.request_interrupt()  # also for a claim whose answer is still under way
-        for held in self._running:
-            _log.warning("interrupting provision %s", held.lease.provision_id)
-            held.stop(Interruption.SHUTDOWN)
+        self._crew.interrupt()

@@ -21,5 +21,9 @@ class Slots:
         assert self._used < self._capacity  # noqa: S101 - a programming error, not input
         self._used += 1
 
+    def take_over(self) -> None:
+        """Use a slot for what runs already, even where the capacity was lowered meanwhile."""
+        self._used += 1
+
     def give_back(self) -> None:
         self._used -= 1

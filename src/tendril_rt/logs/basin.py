@@ -35,7 +35,7 @@ SLOT_BYTES = 512 * 1024
 STREAMS = (StreamType.STDOUT, StreamType.STDERR)
 _HEADER_BYTES = 4096
 _LANE_WORDS = 4  # active slot, raw offset of slot 0, of slot 1, unused
-_SIZE_BYTES = _HEADER_BYTES + 2 * len(STREAMS) * SLOT_BYTES
+SIZE_BYTES = _HEADER_BYTES + 2 * len(STREAMS) * SLOT_BYTES
 _ZEROS = bytes(SLOT_BYTES)
 
 
@@ -167,7 +167,7 @@ def reopen(path: Path) -> Iterator[Basin]:
 
     :raises WorkspaceError: it is not there, or not whole
     """
-    if not path.is_file() or path.stat().st_size != _SIZE_BYTES:
+    if not path.is_file() or path.stat().st_size != SIZE_BYTES:
         raise WorkspaceError(f"{path} is missing or not whole: what it held of the output is lost")
     with _opened(path, os.O_NOFOLLOW) as basin:
         yield basin
@@ -176,7 +176,7 @@ def reopen(path: Path) -> Iterator[Basin]:
 @contextmanager
 def in_memory() -> Iterator[Basin]:
     """Open one without a file, for output that nobody could resume, such as that of a pipe."""
-    basin = Basin(mmap.mmap(-1, _SIZE_BYTES))
+    basin = Basin(mmap.mmap(-1, SIZE_BYTES))
     try:
         yield basin
     finally:
@@ -188,8 +188,8 @@ def _opened(path: Path, flags: int) -> Iterator[Basin]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
         try:
-            os.posix_fallocate(descriptor, 0, _SIZE_BYTES)  # a hole on a full disk is a SIGBUS
-            mapped = mmap.mmap(descriptor, _SIZE_BYTES)
+            os.posix_fallocate(descriptor, 0, SIZE_BYTES)  # a hole on a full disk is a SIGBUS
+            mapped = mmap.mmap(descriptor, SIZE_BYTES)
         finally:
             os.close(descriptor)
     except OSError as exc:

@@ -10,7 +10,7 @@ An agent that is killed leaves its workspaces behind, and the kernel gives their
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from tendril_rt.runner.attended import end_leftover
 from tendril_rt.runner.steps import STOP_POLICIES
 
 _REMOVE_S = 60.0
+_OWNER_BYTES = 100
 _PROVISION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -44,17 +45,26 @@ class Workspace:
 
 @asynccontextmanager
 async def workspace(
-    base: Path, provision_id: ProvisionId, *, keep: bool = False
+    base: Path,
+    provision_id: ProvisionId,
+    *,
+    owner: str = "",
+    keep: bool = False,
+    wait_s: float = 0.0,
 ) -> AsyncIterator[Workspace]:
     """Make the directory of *provision_id* and remove it when the block ends.
 
     What an earlier attempt left there is removed first, after what still runs there was stopped by
     the policy of its step.
 
+    :param owner: the agent; noted in the lock file for whoever finds it left over
     :param keep: go on with what is there instead
+    :param wait_s: for somebody else to let it go, in seconds
     :raises WorkspaceError: another agent on this host still works in it, or the disk refuses
     """
-    lock = await anyio.to_thread.run_sync(_open, base, provision_id)
+    lock = await _open(base, provision_id, wait_s)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, owner.encode(), 0)
     space = _space(base, provision_id)
     try:
         if not keep:
@@ -81,28 +91,34 @@ class Leftover:
     """A workspace whose agent is gone. Whoever has this holds its lock.
 
     Ends in exactly one of :func:`remove` and :func:`release`.
+
+    :ivar owner: the agent that made it, as far as is known
     """
 
     provision_id: ProvisionId
+    owner: str
     workspace: Workspace
     lock: int
 
 
-def leftovers(base: Path) -> list[Leftover]:
+def leftovers(base: Path, spared: Collection[ProvisionId] = ()) -> list[Leftover]:
     """Return the workspaces below *base* that no living agent holds, locked; blocks.
 
     Other files and folders there are never touched: *base* may be a folder that others use, too.
+
+    :param spared: those that somebody is about to take up
     """
     found: list[Leftover] = []
     for path in sorted(base.glob("*.lock")):
-        if not _PROVISION_ID.fullmatch(path.stem):
+        if not _PROVISION_ID.fullmatch(path.stem) or path.stem in spared:
             continue
         with suppress(BlockingIOError):
             provision_id = ProvisionId(path.stem)
             lock = flock.take(path)
             space = _space(base, provision_id)
             if space.root.is_dir() and not space.root.is_symlink():
-                found.append(Leftover(provision_id, space, lock))
+                owner = os.pread(lock, _OWNER_BYTES, 0).decode(errors="replace")
+                found.append(Leftover(provision_id, owner, space, lock))
             else:
                 _remove(base, provision_id, lock)
     return found
@@ -127,15 +143,12 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(parent.glob("*"))
 
 
-def _open(base: Path, provision_id: ProvisionId) -> int:
+async def _open(base: Path, provision_id: ProvisionId, wait_s: float) -> int:
     """Return the lock of the directory, which may be there or not."""
     try:
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if base.stat().st_uid not in (0, os.geteuid()):
-            raise WorkspaceError(
-                f"{base} belongs to another user, who could change what runs there: name another "
-                "folder in TENDRIL_WORKSPACE_DIR"
-            )
+        await anyio.to_thread.run_sync(_check, base)
+        with anyio.move_on_after(wait_s):
+            return await flock.wait_for(_lock_file(base, provision_id))
         return flock.take(_lock_file(base, provision_id))
     except BlockingIOError as exc:
         raise WorkspaceError(
@@ -144,6 +157,16 @@ def _open(base: Path, provision_id: ProvisionId) -> int:
         ) from exc
     except OSError as exc:
         raise _refused(base / provision_id, exc) from exc
+
+
+def _check(base: Path) -> None:
+    """Make the parent of all; refuse one that others could have prepared."""
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if base.stat().st_uid not in (0, os.geteuid()):
+        raise WorkspaceError(
+            f"{base} belongs to another user, who could change what runs there: name another "
+            "folder in TENDRIL_WORKSPACE_DIR"
+        )
 
 
 def _renew(root: Path) -> None:
