@@ -33,7 +33,8 @@ _LOOK_S = 0.05
 _START_S = 60.0
 _END_S = 60.0
 _RESTART_S = 0.5
-_IN_CHARGE = "online:"  # what an agent says once it can have anything to lose by a plain SIGTERM
+#: What an agent says once it can have anything to lose by a plain SIGTERM, and when it no longer can.
+_IN_CHARGE, _DONE = "online:", "nothing is left running"
 
 
 class Supervised:
@@ -117,8 +118,9 @@ class Supervised:
 
     def check_exit(self, why: str) -> None:
         """Note it as a surprise unless it ended in order, after :meth:`ended`."""
-        is_young = self.exit_code == -signal.SIGTERM and _IN_CHARGE not in self.said
-        if self.exit_code != 0 and not is_young:
+        said = self.said
+        is_idle = _IN_CHARGE not in said or _DONE in said
+        if self.exit_code != 0 and not (self.exit_code == -signal.SIGTERM and is_idle):
             self.surprises.append(f"{self._folder.name} ended with {self.exit_code}: {why}")
 
     async def end(self) -> None:
