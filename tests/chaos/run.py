@@ -24,6 +24,8 @@ class Result:
     """What came of one run.
 
     :ivar struck: by kind, how many strikes hurt something; *missed*: found nothing to hurt
+    :ivar adoptable: provisions whose Terraform was alive when its agent alone was killed; and
+        *adopted*: those of them that are a SUCCESS
     :ivar outcomes: by status and error code, how many provisions
     """
 
@@ -32,6 +34,8 @@ class Result:
     kinds: Sequence[str]
     struck: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
+    adoptable: int = 0
+    adopted: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
     duration_s: float = 0.0
@@ -49,6 +53,7 @@ class Result:
                 lines += [f"  {kind.name:<18}{'left out':>14}"]
         lines += ["", "  outcomes"]
         lines += [f"  {outcome:<40}{n:>6}" for outcome, n in sorted(self.outcomes.items())]
+        lines += [f"  adoptable runs: {self.adoptable}, of which a SUCCESS: {self.adopted}"]
         lines += ["", "  violations"]
         counts = Counter(violation.broken for violation in self.violations)
         lines += [f"  {broken.value:<45}{counts[broken]:>6}" for broken in Broken]
@@ -72,6 +77,8 @@ class Result:
             "violations_by_kind": {broken.name.lower(): counts[broken] for broken in Broken},
             "struck": {kind: self.struck[kind] for kind in self.kinds},
             "missed": {kind: self.missed[kind] for kind in self.kinds},
+            "adoptable": self.adoptable,
+            "adopted": self.adopted,
             "outcomes": self.outcomes,
             "details": [{**asdict(v), "broken": v.broken.name.lower()} for v in self.violations],
             "duration_s": round(self.duration_s, 1),
@@ -100,6 +107,11 @@ async def chaos(
     rest = judge_rest(stage.surprises(), _left_running(result.folder), conductor.postponed)
     result.violations = [*_judged(found), *rest]
     result.outcomes = Counter(_outcome(case) for case in found)
+    adoptable = [case for case in found if _is_adoptable(case)]
+    result.adoptable = len(adoptable)
+    result.adopted = sum(
+        case.row is not None and case.row.status == "SUCCESS" for case in adoptable
+    )
     result.duration_s = time.monotonic() - began_at
     if result.violations:
         _keep(result, found)
@@ -128,6 +140,10 @@ def _judged(found: Sequence[Case]) -> list[Violation]:
         *(violation for case in found for violation in judge(case)),
         *(violation for members in stacks.values() for violation in judge_stack(members)),
     ]
+
+
+def _is_adoptable(case: Case) -> bool:
+    return any(case.provision_id in injury.survived for injury in case.injuries)
 
 
 def _left_running(folder: Path) -> list[str]:

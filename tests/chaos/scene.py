@@ -33,7 +33,7 @@ _LOOK_S = 0.05
 _START_S = 60.0
 _END_S = 60.0
 _RESTART_S = 0.5
-#: What an agent says once it can have anything to lose by a plain SIGTERM, and when it no longer can.
+#: What an agent says once it may have something to lose by a plain SIGTERM, and when no longer.
 _IN_CHARGE, _DONE = "online:", "nothing is left running"
 
 
