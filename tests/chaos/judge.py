@@ -52,8 +52,8 @@ class Violation:
 _ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 #: By which codes a provision may be FAILED after its own Terraform was killed or told to end …
 _TERRAFORM_CODES = ("TERRAFORM_FAILED", "PROCESS_LOST", "AGENT_RESTARTED")
-#: … its pod was killed …
-_POD_CODES = ("AGENT_RESTARTED", "PROCESS_LOST", "AGENT_LOST_DURING_APPLY")
+#: … its pod was killed (it returns, so that the verdict on a silent agent does not stand) …
+_POD_CODES = ("AGENT_RESTARTED",)
 #: … or its agent's disk was full.
 _DISK_CODES = (
     *("TERRAFORM_FAILED", "SPOOL_FAILED", "STEP_FAILED", "WORKSPACE_FAILED"),

@@ -148,6 +148,11 @@ _PLANTED: dict[str, tuple[Broken, Case]] = {
         Broken.LOST,
         _case(_row("FAILED", "TERRAFORM_FAILED"), injuries=_hit("terraform-pause")),
     ),
+    "silent_though_its_pod_returned": (
+        Broken.LOST,
+        _case(_row("FAILED", "AGENT_LOST_DURING_APPLY", _TAIL),
+              injuries=_hit("pod-kill", killed=True)),
+    ),
     "failed_with_another_code": (
         Broken.LOST, _case(_row("FAILED", "INTERNAL"), injuries=_hit("pod-kill", killed=True))
     ),
