@@ -154,4 +154,6 @@ def _outcome(case: Case) -> str:
     if case.row is None:
         return "absent"
     again = f" in attempt {case.row.attempt}" if case.row.attempt > 1 else ""
+    if "late_result" in case.row.execution_metadata:
+        again += ", with late_result"
     return f"{case.row.status} {case.row.error_code or ''}".strip() + again
