@@ -162,10 +162,11 @@ class Conductor:
     async def _settle(self) -> None:
         """Wait until all has ended, and verdicts on silent agents are withdrawn or final."""
         await until(lambda: self._is_stuck or all(map(self._has_ended, self._runs)))
-        await until(
-            lambda: not any(standing.is_provisional for standing in self._standing.values()),
-            _SETTLE_S,
-        )
+        await until(self._has_settled, _SETTLE_S)
+
+    def _has_settled(self) -> bool:
+        is_provisional = any(standing.is_provisional for standing in self._standing.values())
+        return all(map(self._has_ended, self._runs)) and not is_provisional
 
     async def _ask(self, question: Callable[[str], Awaitable[T]]) -> T:
         """Ask the database, again while it is away.

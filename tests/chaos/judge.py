@@ -61,6 +61,7 @@ _DISK_CODES = (
 )
 _TAIL_SAID = re.compile(r"tail|may be missing|may be incomplete", re.IGNORECASE)
 _GAP_SAID = re.compile(r"bytes? of output (?:is|are) missing")
+_BROKEN_BY_TERRAFORM = re.compile(r"\nterraform_data\.printer \(local-exec\): (?!chaos )")
 _TEXT_OF_FORM = "chaos {token} {way} (?P<n>\\d+) (?P<pad>0+) é漢🌱\\n"
 
 
@@ -218,6 +219,7 @@ def _compare(
     stream = "STDERR" if way == "err" else "STDOUT"
     text = "".join(chunk.text for chunk in chunks if chunk.stream == stream)
     numbers, rest = _lines_in(text, case.run.token, way)
+    may_end_early = row.status != "SUCCESS" or _was(case, "pod-kill")
     repeated = sum(later <= earlier for earlier, later in pairwise(numbers))
     if repeated:
         yield Broken.LOG_DOUBLED, f"{repeated} of {len(numbers)} lines of {way} come again"
@@ -230,13 +232,13 @@ def _compare(
     if last < needed:
         yield Broken.LOG_LOST, f"{last} lines of {way} are stored, and {needed} {why}"
     # A log that ends early may do so within a line; nothing else may be torn.
-    if rest and not (last < case.run.lines and row.status != "SUCCESS" and rest == [len(text)]):
+    if rest and not (last < case.run.lines and may_end_early and len(rest) == 1):
         yield Broken.LOG_LOST, f"{len(rest)} lines of {way} are torn"
 
 
 def _needed(case: Case, row: Row, way: str) -> tuple[int, str]:
     """Return how many lines must be stored at least, and why."""
-    if row.status == "SUCCESS":
+    if row.status == "SUCCESS" and not _was(case, "pod-kill"):
         return case.run.lines, "were printed by a run that is a SUCCESS"
     kept = max(
         (injury.kept.get(case.run.token, {}).get(way, 0) for injury in case.injuries), default=0
@@ -251,7 +253,7 @@ def _needed(case: Case, row: Row, way: str) -> tuple[int, str]:
 def says_that_a_tail_may_be_missing(case: Case) -> Iterator[Finding]:
     """Whoever loses a pod in its apply is told that the log may lack its end."""
     row = case.row
-    if row is None or row.status != "FAILED" or not _was(case, "pod-kill"):
+    if row is None or row.status not in _ENDED or not _was(case, "pod-kill"):
         return
     stored = {
         way: max(_lines_in(_text(case, way), case.run.token, way)[0], default=0) for way in WAYS
@@ -259,7 +261,8 @@ def says_that_a_tail_may_be_missing(case: Case) -> Iterator[Finding]:
     is_short = any(stored[way] < case.witness.printed[way] for way in WAYS)
     said = f"{row.error_message} {''.join(c.text for c in case.chunks if c.stream == 'SYSTEM')}"
     if is_short and not _TAIL_SAID.search(said):
-        yield Broken.TAIL_UNSAID, f"{row.error_code}: {(row.error_message or '')[:300]}"
+        says = f"{row.status} {row.error_code or ''}: {(row.error_message or '')[:300]}"
+        yield Broken.TAIL_UNSAID, f"{says} {stored} of {dict(case.witness.printed)}"
 
 
 RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
@@ -324,8 +327,13 @@ def _text(case: Case, way: str) -> str:
 def _lines_in(text: str, token: str, way: str) -> tuple[list[int], list[int]]:
     """Return the numbers of the whole lines in *text*, and where each torn one ends.
 
-    Whole means: of the length that its number asks for, with every character of its end.
+    Whole means: of the length that its number asks for, with every character of its end. Terraform
+    itself breaks a line of its provisioner in two when half of one stands still for a while; those
+    halves are put together again.
     """
+    if way == "ui":
+        text = re.sub(_TEXT_OF_FORM.format(token=token, way="out"), "", text)
+        text = _BROKEN_BY_TERRAFORM.sub("", text)
     form = re.compile(_TEXT_OF_FORM.format(token=token, way=way))
     numbers: list[int] = []
     torn: list[int] = []

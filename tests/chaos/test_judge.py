@@ -102,6 +102,18 @@ _FINE = {
         _half("pod-kill", "AGENT_RESTARTED", stored=3),
         chunks=_log([1], [1], [1], system=f"{_TAIL}\n"),
     ),
+    "pod_killed_with_output_that_nobody_had_read": _case(
+        chunks=_log([1], [1], [1], system=f"{_TAIL}\n"), injuries=_hit("pod-kill", killed=True),
+    ),
+    "broken_in_two_by_terraform": _case(
+        chunks=_chunks(
+            ("STDERR", "".join(_line("err", n) for n in _ALL)),
+            ("STDOUT", "".join(_line("out", n) for n in range(1, 6))),
+            ("STDOUT", "".join(_line("ui", n) for n in range(1, 6)) + _line("ui", 6)[:20] + "\n"),
+            ("STDOUT", _line("out", 6)),
+            ("STDOUT", "terraform_data.printer (local-exec): " + _line("ui", 6)[20:]),
+        ),
+    ),
     "pod_killed_before_it_applied": _case(
         _row("FAILED", "AGENT_RESTARTED"),
         chunks=(), witness=Witness(), injuries=_hit("pod-kill", killed=True),
@@ -201,6 +213,10 @@ _PLANTED: dict[str, tuple[Broken, Case]] = {
     ),
     "a_tail_that_nobody_speaks_of": (
         Broken.TAIL_UNSAID, _half("pod-kill", "AGENT_RESTARTED", "submit again", stored=3)
+    ),
+    "a_success_that_speaks_of_no_tail": (
+        Broken.TAIL_UNSAID,
+        _case(chunks=_log([1], [1], [1]), injuries=_hit("pod-kill", killed=True)),
     ),
     "a_line_comes_again": (Broken.LOG_DOUBLED, _case(chunks=_log([1, 2, 3, 3, 4, 5, 6]))),
     "a_stretch_comes_again": (
