@@ -8,6 +8,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --con
 B ?=
 T ?=
 ONCE ?=
+N ?= 200
+SEED ?=
+KINDS ?=
 DATA ?=
 
 # Where properties stand of what comes from outside.
@@ -15,7 +18,7 @@ FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wi
           tests/integration/test_hostile_frames.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all fuzz check format bench wheel clean
+.PHONY: help demo dev test test-all fuzz check format bench chaos wheel clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +55,9 @@ format: $(VENV)/.ready ## format and sort what ruff can
 bench: $(VENV)/.ready ## run one benchmark: make bench B=startup (a table, and build/bench/startup.json)
 	@test -n '$(B)' || { echo "which one? make bench B=<name>:"; ls bench | sed -n 's/^\([a-z]*\)\.py$$/  \1/p' | grep -v '^  frame$$'; exit 2; }
 	@$(BIN)/python -m bench.$(B)
+
+chaos: $(VENV)/.ready ## kill, cut, stall and starve N=200 runs and judge what is left (SEED=, KINDS=a,b: repeat; build/chaos.json)
+	@$(BIN)/python -m tests.chaos --runs '$(N)' $(if $(SEED),--seed '$(SEED)') $(if $(KINDS),--kinds '$(KINDS)')
 
 wheel: $(VENV)/.ready ## build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .

@@ -208,7 +208,7 @@ async def test_force_ends_an_apply_that_hangs_and_says_what_is_left(
     assert "force-unlock -force <ID>" in said.message
 
 
-async def test_who_is_fenced_out_in_an_apply_interrupts_it_once_and_reports_nothing(
+async def test_who_is_fenced_out_in_an_apply_interrupts_it_once_and_says_what_became_of_it(
     bench: Bench, store: StateServer
 ) -> None:
     said = Said()
@@ -219,7 +219,9 @@ async def test_who_is_fenced_out_in_an_apply_interrupts_it_once_and_reports_noth
         await until((bench.folder / "begun").exists, within_s=20)
         said.held = False
 
-    assert said.outcome is None
+    assert said.outcome is not None
+    assert said.outcome.error_code == "LEASE_LOST"
+    assert "terraform apply failed" in said.message
     assert "one" in store.resources
     assert store.lock is None
     assert bench.living() == []

@@ -180,7 +180,7 @@ async def test_an_agent_that_is_restarted_while_the_control_plane_is_away_goes_o
     assert last == f"{len(lines)} lines in all"
 
 
-async def test_an_attempt_that_was_superseded_is_stopped_and_says_nothing(
+async def test_an_attempt_that_was_superseded_is_stopped_and_changes_no_verdict(
     fleet: Fleet, plane: RunningPlane, user: Owner, repo: str, gate: Path
 ) -> None:
     with fleet.agent() as first:
@@ -195,7 +195,7 @@ async def test_an_attempt_that_was_superseded_is_stopped_and_says_nothing(
             (provision_id,),
         )
     with fleet.agent() as second:
-        await second.says(f"provision {provision_id}: left to the control plane")
+        await second.says(f"provision {provision_id}: FAILED")
 
         async def is_stopped() -> bool | None:
             return pids_of_steps(second) == [] or None

@@ -47,9 +47,17 @@ def test_a_failure_is_reported_with_its_code_and_message(
 
 
 @pytest.mark.parametrize("exc", [FAILED, TIMEOUT, ProcessLost("gone")])
-def test_who_is_fenced_out_says_nothing(exc: StepError) -> None:
-    assert of(exc, Interruption.FENCED_OUT) is None
-    assert of(exc, Interruption.FENCED_OUT, was_resumed=True) is None
+def test_who_is_fenced_out_before_its_apply_says_nothing(exc: StepError) -> None:
+    assert of(exc, Interruption.FENCED_OUT, phase=Phase.PLAN) is None
+    assert of(exc, Interruption.FENCED_OUT, phase=Phase.PREPARE, was_resumed=True) is None
+
+
+def test_who_is_fenced_out_in_its_apply_says_what_became_of_it() -> None:
+    stopped = of(FAILED, Interruption.FENCED_OUT)
+    assert stopped is not None
+    assert (stopped.status, stopped.error_code) == (Status.FAILED, "LEASE_LOST")
+    assert stopped.error_message is not None
+    assert stopped.error_message.endswith("terraform apply failed")
 
 
 def test_trust_that_ends_before_the_apply_is_left_to_the_control_plane() -> None:
@@ -83,6 +91,7 @@ def test_a_process_that_did_not_outlive_the_agent_is_a_restart() -> None:
     assert restarted.error_code == "AGENT_RESTARTED"
     assert restarted.error_message is not None
     assert "gone" in restarted.error_message
+    assert "may be missing" in restarted.error_message
 
 
 def test_a_fault_of_the_agent_is_called_one() -> None:

@@ -37,7 +37,7 @@ from tendril_rt.logs import folders
 from tendril_rt.logs import spool as spools
 from tendril_rt.logs.shipper import Shipper
 from tendril_rt.logs.spool import Spool
-from tendril_rt.model import ENDING, Ack, Cancel, Chunk, Lease, Outcome, Provision, Status
+from tendril_rt.model import ENDING, Ack, Cancel, Chunk, Lease, Outcome, Phase, Provision, Status
 from tendril_rt.runner.attended import end_leftover
 from tendril_rt.runner.steps import STOP_POLICIES
 
@@ -226,8 +226,7 @@ class Attempt:
     async def _report(self, outcome: Outcome, log_chunks: int) -> bool:
         """Report until it is taken; False if this attempt is no longer the one to say it."""
         backoff = Backoff(0.5, 5.0)
-        # An outcome of before a crash is told in any case: the control plane knows its worth.
-        while self._held.interruption is not Interruption.FENCED_OUT or self._was_over:
+        while not self._is_superseded:
             try:
                 await self._control.finish(
                     self._held.lease, outcome, log_chunks=log_chunks, metadata=self._metadata()
@@ -242,6 +241,17 @@ class Attempt:
             else:
                 return True
         return False
+
+    @property
+    def _is_superseded(self) -> bool:
+        """Tell whether another attempt speaks for the provision.
+
+        Never so for an apply: it is not repeated, and its outcome is wanted even if the control
+        plane has gone on without it. Nor for an outcome of before a crash: the control plane knows
+        what it is worth.
+        """
+        is_fenced = self._held.interruption is Interruption.FENCED_OUT
+        return is_fenced and self._held.phase is not Phase.APPLY and not self._was_over
 
     def _metadata(self) -> dict[str, object]:
         return {

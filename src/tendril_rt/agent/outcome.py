@@ -2,6 +2,7 @@
 
 from tendril_rt.agent.lease import Interruption
 from tendril_rt.errors import (
+    LeaseLost,
     ProcessLost,
     SignatureError,
     SnapshotError,
@@ -23,16 +24,20 @@ def outcome_of(
 ) -> Outcome | None:
     """Return what to report of a run that *exc* ended; None if it is not for us to say.
 
+    Who is fenced out in an apply still says what became of it: no other attempt can know, and the
+    control plane keeps it beside its verdict (``late_result``).
+
     :param step: for people, for example ``terraform plan``
     """
-    if interruption is Interruption.FENCED_OUT:
+    if interruption is Interruption.FENCED_OUT and phase is not Phase.APPLY:
         return None
     if isinstance(exc, ProcessLost) and was_resumed:
         if phase is not Phase.APPLY:
             return None  # it changed nothing: the control plane queues it again
         text = (
-            f"the agent was restarted during {step}, and Terraform did not outlive it. Look at "
-            f"what it changed before it is submitted again\n{exc}"
+            f"the agent was restarted during {step}, and Terraform did not outlive it: the end of "
+            "its output may be missing. Look at what it changed before it is submitted again"
+            f"\n{exc}"
         )
         return Outcome(Status.FAILED, text, "AGENT_RESTARTED")
     if interruption is None or isinstance(exc, StepTimeout):
@@ -46,6 +51,12 @@ def outcome_of(
     if interruption is Interruption.SHUTDOWN:
         text = f"the agent was told to stop during {step}: submit it again{detail}"
         return Outcome(Status.FAILED, text, "AGENT_SHUTDOWN")
+    if interruption is Interruption.FENCED_OUT:
+        text = (
+            "the control plane had given this run up after a long silence and gone on without it, "
+            f"so it was stopped during {step}. Compare the real state before the next run{detail}"
+        )
+        return Outcome(Status.FAILED, text, LeaseLost.code)
     text = f"the control plane could not be reached before {step}: submit it again"
     return Outcome(Status.FAILED, text, "CONTROL_PLANE_LOST")
 

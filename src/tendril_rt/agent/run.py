@@ -92,6 +92,11 @@ class Run:
         record, held = self._record, self._held
         if self._is_resumed:
             self._spool.system(f"the agent was restarted and goes on with {record.step}")
+            if self._may_lack_output():
+                self._spool.system(
+                    f"nobody kept the pipes of {record.step} open meanwhile: the end of its output "
+                    "may be missing"
+                )
             if record.has_begun("apply"):
                 held.phase, held.is_applying = Phase.APPLY, True
         snapshot = self._kit.read_snapshot(record.provision, at=record.started_at)
@@ -140,6 +145,14 @@ class Run:
             f"{self._kit.settings.workspace_max_bytes} bytes. Make the template write less, "
             f"or raise TENDRIL_WORKSPACE_MAX_BYTES{detail}"
         )
+
+    def _may_lack_output(self) -> bool:
+        """Tell whether unread output of the step may be gone: its launcher, which keeps it, is."""
+        record = self._record
+        if record.run_root is None or not record.has_begun(record.step):
+            return False
+        launcher = RunFolder(record.run_root / record.step).launcher
+        return launcher is None or not launcher.is_alive
 
     async def _terraform(self, snapshot: Snapshot, space: Workspace, basin: Basin) -> Terraform:
         """Fetch the template and write its inputs, or take up what is there."""
