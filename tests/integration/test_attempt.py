@@ -62,12 +62,20 @@ def bucket() -> Iterator[Bucket]:
         yield running
 
 
+_MANY_FILES = """
+resource "terraform_data" "files" {
+  provisioner "local-exec" { command = "mkdir many && cd many && seq 20000 | xargs touch" }
+}
+"""
+
+
 @pytest.fixture
 def bench(tmp_path: Path, store: StateServer, bucket: Bucket) -> Bench:
     made = Bench(tmp_path)
     made.templates(
         says=_SAYS,
         slow=_SLOW,
+        many_files=_MANY_FILES,
         remote=store.backend() + _SAYS,
         remote_slow=store.backend() + _SLOW,
         s3=bucket.backend() + _SAYS,
@@ -642,6 +650,28 @@ async def test_an_outcome_that_was_not_reported_is_reported_and_nothing_runs(
 
     assert again.outcome == said.outcome
     assert again.chunks == []
+
+
+async def test_the_outcome_is_on_record_before_the_workspace_goes(bench: Bench) -> None:
+    provision = bench.provision("many_files")  # so that removing it takes a while
+    root = bench.folder / "workspaces" / provision.lease.provision_id
+    seen: list[bool] = []
+
+    async def watch() -> None:
+        record = bench.equipment.record_dir / f"{provision.lease.provision_id}.1.json"
+        while not seen:
+            if record.exists() and '"step": "report"' in record.read_text():
+                seen.append(root.exists())
+            await anyio.sleep(0.001)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        said = await bench.run(provision)
+        tasks.cancel_scope.cancel()
+
+    assert said.outcome is not None
+    assert said.outcome.status is Status.SUCCESS
+    assert seen == [True]
 
 
 async def test_what_an_earlier_attempt_left_running_is_stopped_before_the_next(

@@ -9,7 +9,7 @@ crash of the agent stands in its record, from the claim until nothing is left to
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -177,12 +177,25 @@ class Attempt:
             equipment=self._equipment,
             spool=spool,
         )
-        outcome: Outcome | None
+        async with AsyncExitStack() as holding:
+            outcome = await self._outcome_of(run, holding)
+            if outcome is not None:
+                if outcome.error_message:
+                    shown = run.redactor.redact_text(outcome.error_message)
+                    outcome = replace(outcome, error_message=shown)
+                duration_s = time.monotonic() - started_at
+                message = f": {outcome.error_message}" if outcome.error_message else ""
+                spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
+                self._record.step, self._record.outcome = "report", outcome
+                self._record.save(self._equipment.record_dir)
+        return outcome
+
+    async def _outcome_of(self, run: Run, holding: AsyncExitStack) -> Outcome | None:
         try:
-            await run.to_end()
-            outcome = Outcome(Status.SUCCESS)
+            await run.to_end(holding)
+            return Outcome(Status.SUCCESS)
         except (StepError, SnapshotError, SignatureError) as exc:
-            outcome = outcome_of(
+            return outcome_of(
                 exc,
                 interruption=self._held.interruption,
                 phase=self._held.phase,
@@ -190,18 +203,8 @@ class Attempt:
                 was_resumed=self._was_resumed,
             )
         except Exception as exc:  # noqa: BLE001 - one outcome, whatever a template provokes
-            _log.exception("attempt %s failed unexpectedly", lease.provision_id)
-            outcome = unexpected(exc, run.label)
-        if outcome is not None:
-            if outcome.error_message:
-                shown = run.redactor.redact_text(outcome.error_message)
-                outcome = replace(outcome, error_message=shown)
-            duration_s = time.monotonic() - started_at
-            message = f": {outcome.error_message}" if outcome.error_message else ""
-            spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
-            self._record.step, self._record.outcome = "report", outcome
-            self._record.save(self._equipment.record_dir)
-        return outcome
+            _log.exception("attempt %s failed unexpectedly", self._held.lease.provision_id)
+            return unexpected(exc, run.label)
 
     def _on_cancel(self, cancel: Cancel) -> None:
         if not self._executed.is_set():

@@ -83,9 +83,11 @@ class Run:
         self._started_at = anyio.current_time() - max(0.0, time.time() - record.started_at)
         self.label = "preparation"
 
-    async def to_end(self) -> None:
+    async def to_end(self, holding: AsyncExitStack) -> None:
         """Run what is left to be run.
 
+        :param holding: gets the workspace, which goes when the caller closes it: not before the
+            outcome is on record, or a crash in between would find neither
         :raises StepError: a step failed, or was interrupted
         :raises SnapshotError: the configuration is malformed
         """
@@ -103,17 +105,19 @@ class Run:
         self._limits = self._limits.tightened(snapshot.timeouts)
         self.redactor = Redactor(confidential_values(self._kit.environ, snapshot))
         base, provision_id = self._kit.settings.workspace_dir, held.lease.provision_id
-        async with workspace(
-            base, provision_id, owner=held.lease.agent_id, keep=self._is_resumed, wait_s=_WAIT_S
-        ) as space:
-            await limited(
-                lambda: self._steps_in(space, snapshot),
-                space.root,
-                max_bytes=self._kit.settings.workspace_max_bytes
-                + basins.SIZE_BYTES,  # not the template's
-                excess=self._too_much,
-                interrupt=held.interrupt,
+        space = await holding.enter_async_context(
+            workspace(
+                base, provision_id, owner=held.lease.agent_id, keep=self._is_resumed, wait_s=_WAIT_S
             )
+        )
+        await limited(
+            lambda: self._steps_in(space, snapshot),
+            space.root,
+            # What the agent itself reads into is not the template's.
+            max_bytes=self._kit.settings.workspace_max_bytes + basins.SIZE_BYTES,
+            excess=self._too_much,
+            interrupt=held.interrupt,
+        )
 
     async def _steps_in(self, space: Workspace, snapshot: Snapshot) -> None:
         held, operation = self._held, self._record.provision.operation

@@ -7,6 +7,7 @@ An agent that is killed leaves its workspaces behind, and the kernel gives their
 :func:`leftovers` finds belongs to nobody.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ from tendril_rt.runner.steps import STOP_POLICIES
 
 _REMOVE_S = 60.0
 _OWNER_BYTES = 100
+
+_log = logging.getLogger(__name__)
 _PROVISION_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -198,9 +201,12 @@ def _refused(root: Path, exc: OSError) -> WorkspaceError:
 
 
 def _remove(base: Path, provision_id: ProvisionId, lock: int) -> None:
+    """Remove it; what the disk keeps is said, and tried again at the agent's next start."""
     try:
         _remove_tree(base / provision_id)
         _lock_file(base, provision_id).unlink(missing_ok=True)
+    except OSError as exc:
+        _log.error("cannot remove the workspace %s: %s", base / provision_id, exc)
     finally:
         os.close(lock)
 
