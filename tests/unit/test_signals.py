@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import anyio
 import pytest
@@ -33,6 +34,15 @@ class _Calls:
         self._changed = anyio.Event()
 
 
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """Have SIGHUP do what it does by itself, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup")
 @pytest.mark.parametrize(
     ("one", "other"),
     [
