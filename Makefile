@@ -34,7 +34,7 @@ dev: $(VENV)/.ready-demo ## start the embedded control plane alone (DATA=folder:
 test: $(VENV)/.ready ## unit, SQL, conformance and integration tests, under ten minutes (T=keyword: a part of all tests)
 	$(BIN)/pytest $(if $(T),-k '$(T)',-m 'not long')
 
-test-all: $(VENV)/.ready ## the long suites: packaging, the AWS templates, everything else marked long
+test-all: $(VENV)/.ready ## the long suites: packaging, AWS templates, SQL on the Postgres of the system, all else marked long
 	$(BIN)/pytest -m long
 
 fuzz: $(VENV)/.ready ## look for input that breaks something, for about an hour: 10,000 random examples of each property

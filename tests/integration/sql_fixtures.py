@@ -12,8 +12,14 @@ from tendril_rt.local import postgres
 
 from .sql_support import Connection, Databases, connected, debian_bin_dirs
 
+#: The embedded server in every run; those of the system among the long tests.
+_SERVERS = [
+    pytest.param(None, id="embedded"),
+    *(pytest.param(path, id=str(path), marks=pytest.mark.long) for path in debian_bin_dirs()),
+]
 
-@pytest.fixture(scope="session", params=[None, *debian_bin_dirs()], ids=str)
+
+@pytest.fixture(scope="session", params=_SERVERS)
 def databases(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Databases]:
