@@ -107,9 +107,14 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> str:
     return template_repo(tmp_path_factory.mktemp("talkative"))
 
 
+async def _never(_: web.Request) -> web.StreamResponse:
+    await anyio.sleep(60)
+    raise AssertionError("nobody waits as long as this")
+
+
 @pytest.mark.parametrize(
     "answer",
-    [_login_page, _not_found, _redirect, _wrong_key, _unavailable, _hang_up, None],
+    [_never, _login_page, _not_found, _redirect, _wrong_key, _unavailable, _hang_up, None],
     ids=lambda answer: answer.__name__.strip("_") if answer else "answers_are_swallowed",
 )
 async def test_no_line_is_lost_and_nothing_runs_twice(
@@ -124,7 +129,10 @@ async def test_no_line_is_lost_and_nothing_runs_twice(
     async with _proxy(plane.url) as (proxy, url):
         fleet = Fleet(plane, cluster, tmp_path)
         with fleet.agent(
-            SUPABASE_URL=url, TENDRIL_REALTIME="false", TENDRIL_POLL_INTERVAL_S="0.2"
+            SUPABASE_URL=url,
+            TENDRIL_REALTIME="false",
+            TENDRIL_POLL_INTERVAL_S="0.2",
+            TENDRIL_REQUEST_TIMEOUT_S="2",
         ) as agent:
             await agent.says("online")
             provision_id = await user.create_provision(
