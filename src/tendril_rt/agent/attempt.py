@@ -188,6 +188,7 @@ class Attempt:
                 spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
                 self._record.step, self._record.outcome = "report", outcome
                 self._record.save(self._equipment.record_dir)
+            spool.close()  # its end is delivered while the workspace is removed
         return outcome
 
     async def _outcome_of(self, run: Run, holding: AsyncExitStack) -> Outcome | None:

@@ -91,7 +91,7 @@ class Shipper:
             await self._deliver(self._next_batch())
 
     async def _keep_pace(self) -> None:
-        """Wait until a call is due: for company, or for the end, after which nothing will follow."""
+        """Wait until a call is due: for company, or for the end."""
         due_at = self._called_at + self._pace_s
         while not self._has_enough and (left_s := due_at - self._clock()) > 0:
             await self._spool.grown.wait(left_s)
