@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from tendril_rt.agent.confidential import confidential_values, redacted
 from tendril_rt.agent.equipment import Equipment
@@ -60,6 +61,7 @@ class Run:
     """See the module. One instance runs once.
 
     :param record: as far as the attempt is; changed and saved as it goes on
+    :param beside: for what no step has to wait for, such as a disk
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class Run:
         keeper: LeaseKeeper,
         equipment: Equipment,
         spool: Spool,
+        beside: TaskGroup,
     ) -> None:
         self._record = record
         self._held = held
         self._keeper = keeper
         self._kit = equipment
         self._spool = spool
+        self._beside = beside
         self._summary = Summary()
         self._limits: TimeLimits = equipment.limits
         self._is_resumed = record.root_module is not None
@@ -278,9 +282,13 @@ class Run:
                     self._note_failure(terraform, name, exc, noted)
                     raise
                 finally:
-                    with anyio.move_on_after(_SYNC_S, shield=True):
-                        await self._spool.sync()
+                    self._beside.start_soon(self._keep_log)
             self._note_success(result)
+
+    async def _keep_log(self) -> None:
+        """Have the disk keep the log of a step, also while everything is being cancelled."""
+        with anyio.move_on_after(_SYNC_S, shield=True):
+            await self._spool.sync()
 
     def _note_success(self, result: StepResult) -> None:
         resources = self._summary.resources
