@@ -1,4 +1,4 @@
-"""The AWS provider by the agent's own settings: from a mirror, and the second time from the cache."""
+"""The AWS provider by the agent's own settings: from a mirror, the second time from the cache."""
 
 import os
 import re

@@ -67,9 +67,9 @@ class Agent:
         return self.output.stdout[before:]
 
     def installed(self, name: str) -> Path:
-        """Return where the provider of a workspace really is."""
+        """Return what the provider of a workspace is a link to."""
         (found,) = (self.folder / name / ".terraform" / "providers" / _SOURCE / "1.0.0").iterdir()
-        return found.resolve()
+        return found.readlink()
 
     def lock_of(self, name: str) -> str:
         return (self.folder / name / ".terraform.lock.hcl").read_text()
