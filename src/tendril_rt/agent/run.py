@@ -83,9 +83,16 @@ class Run:
         self._summary = Summary()
         self._limits: TimeLimits = equipment.limits
         self._is_resumed = record.root_module is not None
-        self.redactor = Redactor(confidential_values(equipment.environ))
+        self._redactor: Redactor | None = None
         self._started_at = anyio.current_time() - max(0.0, time.time() - record.started_at)
         self.label = "preparation"
+
+    @property
+    def redactor(self) -> Redactor:
+        """What masks secrets: the agent's own until the configuration is read, then its, too."""
+        if self._redactor is None:
+            self._redactor = Redactor(confidential_values(self._kit.environ))
+        return self._redactor
 
     async def to_end(self, holding: AsyncExitStack) -> None:
         """Run what is left to be run.
@@ -107,7 +114,7 @@ class Run:
                 held.phase, held.is_applying = Phase.APPLY, True
         snapshot = self._kit.read_snapshot(record.provision, at=record.started_at)
         self._limits = self._limits.tightened(snapshot.timeouts)
-        self.redactor = Redactor(confidential_values(self._kit.environ, snapshot))
+        self._redactor = Redactor(confidential_values(self._kit.environ, snapshot))
         base, provision_id = self._kit.settings.workspace_dir, held.lease.provision_id
         space = await holding.enter_async_context(
             workspace(
