@@ -210,7 +210,7 @@ class LeaseKeeper:
                 self._next_beat_at = retry_at
 
     async def _watch_trust(self) -> None:
-        """Look at every lease again and again; sleep while there is none, which is most of the time."""
+        """Look at the leases again and again; sleep while there is none, mostly that is."""
         while True:
             await self._taken.wait(_TRUST_CHECK_S if self._held else None)
             self._end_trust()
