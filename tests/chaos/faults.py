@@ -194,7 +194,7 @@ _AGENT_FAULTS: dict[str, _AgentFault] = {
     "agent-interrupt": _end_agent,
     "agent-pause": _pause_agent,
     "agent-silence": _pause_agent,
-    "pod-kill": _kill_pod,
+    **dict.fromkeys(("pod-kill", "pod-outage"), _kill_pod),
     **dict.fromkeys(_TERRAFORM_SIGNALS, _strike_terraform),
     **dict.fromkeys(_MODES, _strike_network),
     **dict.fromkeys(("clock-forward", "clock-back"), _set_clock),

@@ -65,7 +65,7 @@ _DISK_CODES = (
 #: By which codes it may be CANCELLED: while it waited, while it ran, when its agent was silent.
 _CANCEL_CODES = ("", "CANCELLED", "AGENT_LOST")
 #: After these the control plane may have given an apply up, and gone on without it.
-_SILENCES = ("agent-silence", "net-outage", "gateway-outage")
+_SILENCES = ("agent-silence", "pod-outage", "net-outage")
 _HEED_S = 10.0  # for a cancel to reach Terraform, and for that to end, on a busy machine
 _RECOVER_S = 20.0  # for whoever was struck to be heard again
 _TAIL_SAID = re.compile(r"tail|may be missing|may be incomplete", re.IGNORECASE)
@@ -151,7 +151,7 @@ def _is_excused(case: Case, row: Row) -> bool:
         return any(_was(case, kind) for kind in _SILENCES)
     return (
         (_terraform_was_ended(case) and code in _TERRAFORM_CODES)
-        or (_was(case, "pod-kill") and code in _POD_CODES)
+        or (_pod_died(case) and code in _POD_CODES)
         or (_was(case, "disk-full") and code in _DISK_CODES)
     )
 
@@ -193,10 +193,8 @@ def orphans_only_the_dead(case: Case) -> Iterator[Finding]:
     lock = row.execution_metadata.get("lock") if row else None
     if row is None or not isinstance(lock, dict) or lock.get("state") != "ORPHANED":
         return
-    deadly = ("pod-kill", "agent-interrupt")
-    if not (
-        _terraform_was_ended(case) or _cancels(case) or any(_was(case, kind) for kind in deadly)
-    ):
+    was_ended = _terraform_was_ended(case) or _pod_died(case) or _cancels(case)
+    if not (was_ended or _was(case, "agent-interrupt")):
         yield Broken.ORPHANED, "ORPHANED, and nothing of it was killed or told to end"
     last = max(case.witness.ends, default=0.0)
     if last > (row.completed_at or 0.0):
@@ -243,7 +241,7 @@ def _compare(
     stream = "STDERR" if way == "err" else "STDOUT"
     text = "".join(chunk.text for chunk in chunks if chunk.stream == stream)
     numbers, rest = _lines_in(text, case.run.token, way)
-    may_end_early = row.status != "SUCCESS" or _was(case, "pod-kill")
+    may_end_early = row.status != "SUCCESS" or _pod_died(case)
     repeated = sum(later <= earlier for earlier, later in pairwise(numbers))
     if repeated:
         yield Broken.LOG_DOUBLED, f"{repeated} of {len(numbers)} lines of {way} come again"
@@ -262,12 +260,12 @@ def _compare(
 
 def _needed(case: Case, row: Row, way: str) -> tuple[int, str]:
     """Return how many lines must be stored at least, and why."""
-    if row.status == "SUCCESS" and not _was(case, "pod-kill"):
+    if row.status == "SUCCESS" and not _pod_died(case):
         return case.run.lines, "were printed by a run that is a SUCCESS"
     kept = max(
         (injury.kept.get(case.run.token, {}).get(way, 0) for injury in case.injuries), default=0
     )
-    if _was(case, "pod-kill"):
+    if _pod_died(case):
         return kept, "were on disk when the pod was killed"
     if way == "ui":  # these may have died within Terraform
         return kept, "were on disk"
@@ -277,7 +275,7 @@ def _needed(case: Case, row: Row, way: str) -> tuple[int, str]:
 def says_that_a_tail_may_be_missing(case: Case) -> Iterator[Finding]:
     """Whoever loses a pod in its apply is told that the log may lack its end."""
     row = case.row
-    if row is None or row.status not in _ENDED or not _was(case, "pod-kill"):
+    if row is None or row.status not in _ENDED or not _pod_died(case):
         return
     stored = {
         way: max(_lines_in(_text(case, way), case.run.token, way)[0], default=0) for way in WAYS
@@ -329,6 +327,13 @@ def _is_disturbed(case: Case, cancel: Injury) -> bool:
             or injury.agent_id == claimed_by
             or injury.touches(case.provision_id)
         )
+        for injury in case.injuries
+    )
+
+
+def _pod_died(case: Case) -> bool:
+    return any(
+        KINDS[injury.kind].target is Target.POD and injury.touches(case.provision_id)
         for injury in case.injuries
     )
 

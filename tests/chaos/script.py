@@ -56,6 +56,7 @@ KINDS = {
         Kind("agent-pause", Target.AGENT, (0.5, 6.0), "SIGSTOP, then SIGCONT"),
         Kind("agent-silence", Target.AGENT, (42.0, 46.0), "SIGSTOP beyond the verdict", weight=1),
         Kind("pod-kill", Target.POD, (0.2, 3.0), "kill -9 of the agent and all that it started"),
+        Kind("pod-outage", Target.POD, (42.0, 46.0), "the same, away beyond the verdict", weight=1),
         Kind("terraform-kill", Target.TERRAFORM, (0.0, 0.0), "kill -9 of terraform"),
         Kind("terraform-term", Target.TERRAFORM, (0.0, 0.0), "SIGTERM to terraform"),
         Kind("terraform-pause", Target.TERRAFORM, (0.5, 4.0), "SIGSTOP, then SIGCONT"),

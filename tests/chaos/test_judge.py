@@ -131,6 +131,10 @@ _FINE = {
         _row("FAILED", "CONTROL_PLANE_LOST"),
         chunks=(), witness=Witness(), injuries=(Injury("gateway-kill", 92.0),),
     ),
+    "late_and_dead": replace(
+        _half("pod-outage", "AGENT_LOST_DURING_APPLY", _TAIL, stored=3, kept=3),
+        row=_row("FAILED", "AGENT_LOST_DURING_APPLY", _TAIL, late_result={"status": "FAILED"}),
+    ),
     "late": _case(
         _row("FAILED", "AGENT_LOST_DURING_APPLY", late_result={"status": "SUCCESS"}),
         injuries=_hit("agent-silence"),

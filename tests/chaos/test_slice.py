@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.chaos_slice]
 _RUNS = 11
 _SEED = 1348
 #: One of these alone lasts longer than all the rest.
-_LONG = {"agent-silence", "net-outage", "gateway-outage"}
+_LONG = {"agent-silence", "pod-outage", "net-outage", "gateway-outage"}
 
 
 @pytest.mark.timeout(300)
