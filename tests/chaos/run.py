@@ -163,9 +163,9 @@ def _judged(found: Sequence[Case]) -> list[Violation]:
 
 
 def _is_adoptable(case: Case) -> bool:
-    touched = [injury for injury in case.injuries if injury.touches(case.provision_id)]
-    return any(case.provision_id in injury.survived for injury in touched) and not any(
-        injury.cancelled for injury in touched
+    """Tell whether its Terraform outlived its agent, with nobody asking for its end."""
+    return any(case.provision_id in injury.survived for injury in case.injuries) and not any(
+        case.provision_id in injury.cancelled for injury in case.injuries
     )
 
 
