@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -27,12 +27,12 @@ from tendril_rt.runner.attended import (
 from tendril_rt.runner.launched import (
     COOKIE,
     Ended,
-    Identity,
     RunFolder,
     Running,
     Vanished,
     find,
 )
+from tendril_rt.runner.procfs import Identity
 
 from .runner_support import Recorded, is_running, kill, recording, until
 
@@ -264,6 +264,21 @@ def test_an_identity_is_pid_and_start_time() -> None:
     assert not Identity(own.pid, own.started + 1).is_alive, "the number was given out again"
     assert Identity.parse("4150 (a (odd) name) R 1 2\n") is None
     assert Identity.parse(stat_line.removesuffix("\n")) is None
+
+
+@pytest.mark.parametrize("ahead_s", [-86400.0, 86400.0])
+async def test_nothing_ages_by_a_wall_clock_that_is_set(scene: Scene, ahead_s: float) -> None:
+    """Its files keep the times of the clock as it was before."""
+    await scene.abandoned(_WAITS)
+    begun = scene.run_dir / "process"
+    written_at = begun.stat().st_mtime - ahead_s
+    os.utime(begun, (written_at, written_at))
+
+    assert 0.0 <= RunFolder(scene.run_dir).ran_s() < 600.0
+    scene.touch("finish")
+    done = await scene.adopted(replace(_PATIENT, timeout_s=3600.0))
+    assert (done.exit_code, done.timed_out) == (7, False)
+    assert 0.0 <= done.duration_s < 600.0
 
 
 async def test_what_happened_on_another_boot_has_vanished(scene: Scene) -> None:
