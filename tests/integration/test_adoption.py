@@ -215,7 +215,7 @@ async def test_a_process_whose_launcher_was_killed_is_waited_for_all_the_same(
     with anyio.fail_after(_PROMPT_S), pytest.raises(ProcessLost, match="left no exit code"):
         await scene.adopted()
 
-    assert not is_running(scene.child)
+    await until(lambda: not is_running(scene.child))
     assert scene.output.stdout.endswith("line 19999\n")
     assert find(scene.run_dir) == Vanished()
 
@@ -420,7 +420,7 @@ if os.fork() == 0:
 
     stray = int((scene.folder / "stray").read_text())
     assert done.exit_code == 0
-    assert not is_running(stray)
+    await until(lambda: not is_running(stray))  # SIGKILL was sent; dying takes a moment
 
 
 async def test_a_leftover_is_stopped_and_what_has_ended_is_left_alone(scene: Scene) -> None:
@@ -429,7 +429,7 @@ async def test_a_leftover_is_stopped_and_what_has_ended_is_left_alone(scene: Sce
     await end_leftover(scene.run_dir, StopPolicy(grace_s=0.2, kill=True))
 
     assert scene.signals == ["SIGINT"]
-    assert not is_running(scene.child)
+    await until(lambda: not is_running(scene.child))
     assert find(scene.run_dir) == Ended(-9)
     await end_leftover(scene.run_dir, StopPolicy(grace_s=0.2, kill=True))
     await end_leftover(scene.folder / "missing", StopPolicy(grace_s=0.2, kill=True))
