@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,15 @@ class Agent:
 
 @dataclass
 class Fleet:
-    """Starts agents of one cluster; all are gone when the test ends."""
+    """Starts agents of one cluster; all are gone when the test ends.
+
+    :ivar program: what an agent is started with, before ``run``
+    """
 
     plane: RunningPlane
     cluster: Registration
     folder: Path
+    program: Sequence[str] = TENDRIL
 
     def environment(self, name: str) -> dict[str, str]:
         return {
@@ -86,7 +90,9 @@ class Fleet:
         home.mkdir(exist_ok=True)
         env = {**self.environment(name), **extra}
         with (home / "log").open("wb") as log:
-            process = subprocess.Popen([*TENDRIL, "run", *options], env=env, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*self.program, "run", *options], env=env, stdout=log, stderr=log
+            )
         try:
             yield Agent(process, home / "log", home / "state", home / "workspaces")
         finally:

@@ -14,7 +14,6 @@ from tendril_rt import __version__
 from tendril_rt.cli import binary, unpacked
 from tendril_rt.errors import LocalError
 
-
 # --- the environment ------------------------------------------------------------------------------
 
 

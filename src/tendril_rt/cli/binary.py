@@ -64,8 +64,8 @@ def _dispatch(argv: Sequence[str]) -> int:
         return grape.main(arguments if name == "grape" else arguments[1:])
     if arguments[:1] and arguments[0] in _EMBEDDED and not _has_the_embedded_plane():
         print(
-            f"tendril {arguments[0]}: this binary holds no embedded control plane. The folder build "
-            "(tendril-demo) does, and so does pip install 'tendril-rt[local]'",
+            f"tendril {arguments[0]}: this binary holds no embedded control plane. The folder "
+            "build (tendril-demo) does, and so does pip install 'tendril-rt[local]'",
             file=sys.stderr,
         )
         return 2

@@ -1,7 +1,7 @@
 """How this program is started again: from a checkout, a wheel or a built binary.
 
-The only place that knows ``sys.executable``. A built binary (PyInstaller) is its own interpreter and
-has no modules to name; the one-file kind moreover runs below a parent, its bootloader.
+The only place that knows ``sys.executable``. A built binary (PyInstaller) is its own interpreter
+and has no modules to name; the one-file kind moreover runs below a parent, its bootloader.
 """
 
 import sys

@@ -1,9 +1,10 @@
 """The folder into which a one-file binary unpacks itself: claimed while in use, swept afterwards.
 
 PyInstaller's bootloader unpacks into ``$TMPDIR/_MEI…`` (else ``/tmp``), starts the program as its
-child and removes the folder when the child has ended. A bootloader that is killed leaves its folder
-there. Other programs are built with PyInstaller too, so only folders with our mark are touched, and
-only once the mark's lock is free. A folder whose program was killed before it came to mark it stays.
+child and removes the folder when the child has ended. A bootloader that is killed leaves its
+folder there. Other programs are built with PyInstaller too, so only folders with our mark are
+touched, and only once the mark's lock is free. A folder whose program was killed before it came to
+mark it stays.
 """
 
 import ctypes
