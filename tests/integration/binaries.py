@@ -26,7 +26,7 @@ class Binaries:
 def build(dist: Path) -> Binaries:
     """Build both, as ``make binary`` does; takes a minute or two."""
     done = subprocess.run(
-        [sys.executable, TOP / "packaging" / "build.py", "--dist", dist],
+        [sys.executable, TOP / "binary" / "build.py", "--dist", dist],
         capture_output=True,
         text=True,
         check=False,
@@ -46,12 +46,19 @@ def without_python() -> list[str]:
     files = [path for path in hidden if not path.is_dir()]
     lines = [
         "set -e",
-        *(f"mount -t tmpfs none '{path}'" for path in folders),
-        *(f"test ! -e '{path}' || mount --bind /dev/null '{path}'" for path in files),
+        *(f"{_tool('mount')} -t tmpfs none '{path}'" for path in folders),
+        *(f"test ! -e '{path}' || {_tool('mount')} --bind /dev/null '{path}'" for path in files),
         'exec "$@"',
     ]
     own_user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return ["unshare", "--mount", *own_user, "sh", "-c", "\n".join(lines), "sh"]
+    return [_tool("unshare"), "--mount", *own_user, "/bin/sh", "-c", "\n".join(lines), "sh"]
+
+
+def _tool(name: str) -> str:
+    """Return the path of a program: the commands that are run have a PATH of their own."""
+    found = shutil.which(name)
+    assert found, f"{name} is not on PATH"
+    return found
 
 
 def _pythons() -> Iterator[Path]:

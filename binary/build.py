@@ -1,4 +1,4 @@
-"""Build the binaries: ``python packaging/build.py`` (``make binary``).
+"""Build the binaries: ``python binary/build.py`` (``make binary``).
 
 They are made from the wheel, so that they hold exactly what it holds. Leaves in ``dist/``: the
 one-file ``tendril`` and the folder ``tendril-demo``. Needs the extras ``local``, ``grape`` and
