@@ -46,7 +46,7 @@ def without_python() -> list[str]:
     files = [path for path in hidden if not path.is_dir()]
     lines = [
         "set -e",
-        *(f"{_tool('mount')} -t tmpfs none '{path}'" for path in folders),
+        *(f"test ! -d '{path}' || {_tool('mount')} -t tmpfs none '{path}'" for path in folders),
         *(f"test ! -e '{path}' || {_tool('mount')} --bind /dev/null '{path}'" for path in files),
         'exec "$@"',
     ]

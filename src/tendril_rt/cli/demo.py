@@ -119,6 +119,7 @@ async def _agent(folder: Path, up: Plane, cluster: Registration, program: str) -
         "TENDRIL_TERRAFORM": program,
         "TENDRIL_GRACE_S": str(_AGENT_GRACE_S),
         "PYTHONUNBUFFERED": "1",
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),  # the plane, and nothing else here
     }
     code = await process.serve(
         itself.argv_of("tendril", "run"),
