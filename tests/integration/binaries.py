@@ -1,6 +1,7 @@
 """The built binaries, and a machine without Python to run them on."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def without_python() -> list[str]:
     In a mount namespace of its own every interpreter, library and standard library of Python that
     this machine has is hidden below empty folders and files.
     """
-    hidden = sorted(_pythons())
+    hidden = sorted(set(_pythons()))
     folders = [path for path in hidden if path.is_dir()]
     files = [path for path in hidden if not path.is_dir()]
     lines = [
@@ -71,8 +72,9 @@ def _pythons() -> Iterator[Path]:
     folders = {Path(name) for name in os.environ["PATH"].split(":")}
     for folder in folders | {Path("/usr/bin"), Path("/usr/local/bin")}:
         for program in folder.glob("python*"):
-            with suppress(OSError):
-                yield program.resolve(strict=True)
+            if re.fullmatch(r"python[\d.]*", program.name):
+                with suppress(OSError):
+                    yield program.resolve(strict=True)
     for library in (*Path("/usr/lib").rglob("libpython3*.so*"), *_beside_the_interpreter()):
         if not library.is_symlink():
             yield library

@@ -116,7 +116,7 @@ async def test_without_the_authority_nothing_is_trusted(
             await agent.says("(?i)certificate verify failed")
 
 
-async def test_providers_come_from_a_mirror_behind_the_proxy(
+async def test_templates_and_providers_come_from_mirrors_behind_the_proxy(
     fleet: Fleet, user: Owner, hosts: dict[str, int], served: Path, tmp_path: Path
 ) -> None:
     """``init`` checks and unpacks a provider; only ``plan`` runs it, and finds a stand-in."""
@@ -127,8 +127,9 @@ async def test_providers_come_from_a_mirror_behind_the_proxy(
     )
     repositories = tmp_path / "repositories" / "templates"
     template_repo(repositories, provided=_NEEDS_A_PROVIDER)
-    source = {"repo": f"https://{GIT}/templates", "version": "v1", "path": "provided"}
-    extra = {"TF_CLI_CONFIG_FILE": str(config)}
+    source = {"repo": "https://github.com/templates", "version": "v1", "path": "provided"}
+    _rewritten_for(tmp_path)
+    extra = {"TF_CLI_CONFIG_FILE": str(config), "HOME": str(tmp_path)}
     async with walled_network(tmp_path, hosts) as walled:
         with fleet.agent(**_environment(walled), **extra):
             provision_id = await user.create_provision(
@@ -137,7 +138,14 @@ async def test_providers_come_from_a_mirror_behind_the_proxy(
             state = await ended(user, provision_id)
     assert "Installed acme/absent v1.0.0" in await log_text(user, provision_id)
     assert "terraform plan failed" in str(state.error_message)
-    assert MIRROR in walled.passed
+    assert {TRELLIS, GIT, MIRROR} == set(walled.passed)
+
+
+def _rewritten_for(home: Path) -> None:
+    """Have git go inside for what is outside."""
+    inside = f"url.https://{GIT}/.insteadOf"
+    argv = ["git", "config", "--global", inside, "https://github.com/"]
+    subprocess.run(argv, env={**os.environ, "HOME": str(home)}, check=True)
 
 
 def _publish(folder: Path) -> None:

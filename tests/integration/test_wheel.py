@@ -75,15 +75,14 @@ def test_pipx_installs_the_wheel_with_the_demo_and_both_commands(
     venv.create(tmp_path / "pipx", with_pip=True)
     python = tmp_path / "pipx" / "bin" / "python"
     _run(python, *PIP, "install", "pipx>=1.7", cwd=tmp_path)
-    _run(
-        *(python, "-m", "pipx", "install", "--python", sys.executable),
-        *("--pip-args", " ".join(CONSTRAINTS), f"tendril-rt[local,grape] @ {wheel.as_uri()}"),
-        cwd=tmp_path,
-        PIPX_HOME=str(tmp_path / "home"),
-        PIPX_BIN_DIR=str(tmp_path / "bin"),
-        PIPX_MAN_DIR=str(tmp_path / "man"),
-    )
-    _demonstrates(tmp_path / "bin", tmp_path)
+    folders = {f"PIPX_{name}": str(tmp_path / name) for name in ("HOME", "BIN_DIR", "MAN_DIR")}
+    pipx = (python, "-m", "pipx")
+    constrained = ("--pip-args", " ".join(CONSTRAINTS))
+    wanted = f"tendril-rt[local,grape] @ {wheel.as_uri()}"
+    install = (*pipx, "install", "--python", sys.executable, *constrained, wanted)
+    _run(*install, cwd=tmp_path, **folders)
+    _demonstrates(tmp_path / "BIN_DIR", tmp_path)
+    _run(*pipx, "upgrade", *constrained, "tendril-rt", cwd=tmp_path, **folders)
 
 
 def test_the_sdist_installs_with_the_demo_and_both_commands(sdist: Path, tmp_path: Path) -> None:
