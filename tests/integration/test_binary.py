@@ -1,6 +1,6 @@
 """The built binaries on a machine without Python: they do what the installed wheel does.
 
-``TENDRIL_BINARIES`` names a folder where ``make binary`` has left them; without it they are built.
+``BUILT_BINARIES`` names a folder where ``make binary`` has left them; without it they are built.
 """
 
 import json
@@ -45,7 +45,7 @@ resource "terraform_data" "curious" {
 
 @pytest.fixture(scope="session")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Binaries:
-    built = os.environ.get("TENDRIL_BINARIES")
+    built = os.environ.get("BUILT_BINARIES")
     if built:
         return Binaries(Path(built) / "tendril", Path(built) / "tendril-demo" / "tendril")
     return build(tmp_path_factory.mktemp("binaries"))
@@ -156,7 +156,7 @@ def test_it_answers_by_both_names_and_leaves_nothing(
 
 def test_the_doctor_finds_all_in_order(fleet: Fleet, env: dict[str, str]) -> None:
     answer = json.loads(_run([*fleet.program, "doctor", "--json"], env))
-    assert {finding["level"] for finding in answer["checks"]} == {"ok"}
+    assert [finding for finding in answer["checks"] if finding["level"] != "ok"] == []
     assert {"realtime", "git", "terraform", "schema"} <= {f["check"] for f in answer["checks"]}
 
 

