@@ -39,6 +39,11 @@ def read(name: str) -> str:
     return (root() / name).read_text(encoding="utf-8")
 
 
+def bundled_postgres() -> Path | None:
+    """Return the archive of a Postgres server, which only the folder build of the binary has."""
+    return next(_HERE.glob("postgres-*.tar.gz"), None)
+
+
 def _find(name: str) -> Path:
     for candidate in (_HERE / name, _HERE.parents[1] / name):
         if candidate.is_dir():

@@ -61,11 +61,15 @@ class Agent:
 
 @dataclass
 class Fleet:
-    """Starts agents of one cluster; all are gone when the test ends."""
+    """Starts agents of one cluster; all are gone when the test ends.
+
+    :ivar program: what an agent is started with, before ``run``
+    """
 
     plane: RunningPlane
     cluster: Registration
     folder: Path
+    program: Sequence[str] = TENDRIL
     prefix: Sequence[str] = ()  # of the command
 
     def environment(self, name: str) -> dict[str, str]:
@@ -87,7 +91,7 @@ class Fleet:
         home.mkdir(exist_ok=True)
         env = {**self.environment(name), **extra}
         with (home / "log").open("wb") as log:
-            argv = [*self.prefix, *TENDRIL, "run", *options]
+            argv = [*self.prefix, *self.program, "run", *options]
             process = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
         try:
             yield Agent(process, home / "log", home / "state", home / "workspaces")

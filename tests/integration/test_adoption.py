@@ -215,7 +215,7 @@ async def test_a_process_whose_launcher_was_killed_is_waited_for_all_the_same(
     with anyio.fail_after(_PROMPT_S), pytest.raises(ProcessLost, match="left no exit code"):
         await scene.adopted()
 
-    await until(lambda: not is_running(scene.child))
+    assert not is_running(scene.child)
     assert scene.output.stdout.endswith("line 19999\n")
     assert find(scene.run_dir) == Vanished()
 
