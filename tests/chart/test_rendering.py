@@ -287,6 +287,8 @@ def test_the_notes_say_what_to_do_next_and_hold_no_secret() -> None:
     assert "emptyDir" in said
     assert "emptyDir" not in notes(at("state.persistence.enabled", True))
     assert "kubectl rollout restart" in notes({"existingSecret": "vault"})
+    assert "remote backend, or set terraform.defaultBackend" in notes({"replicas": 2})
+    assert "More than one agent" not in said
 
 
 def test_chart_package_and_image_are_of_one_version() -> None:

@@ -154,6 +154,7 @@ def test_a_new_token_alone_is_taken_and_the_pods_are_replaced(
     assert restart_marks(server) != before
 
 
+@pytest.mark.long
 def test_the_token_stays_when_the_release_goes_and_a_new_one_takes_it_up(
     server: KubernetesServer, helm: Helm
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_first_installation_without_a_token_is_refused(
     assert server.objects("Deployment", NAMESPACE) == []
 
 
+@pytest.mark.long
 def test_the_secret_stays_too_when_a_release_turns_to_another(
     server: KubernetesServer, helm: Helm
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_secret_that_somebody_else_made_is_not_touched(
     assert secret(server) == {"token": "theirs"}
 
 
+@pytest.mark.long
 def test_a_release_turns_to_claims_and_back(server: KubernetesServer, helm: Helm) -> None:
     helm.install(MINIMAL)
     helm.upgrade({**PLAIN, "state": {"persistence": {"enabled": True}}})
@@ -208,6 +211,7 @@ def test_a_release_turns_to_claims_and_back(server: KubernetesServer, helm: Helm
     assert server.object("Deployment", NAMESPACE, NAME)
 
 
+@pytest.mark.long
 def test_an_upgrade_leaves_the_replicas_to_the_autoscaler(
     server: KubernetesServer, helm: Helm
 ) -> None:
