@@ -1,7 +1,7 @@
 """Where the files shipped with the package are: inside the wheel, or at the top of the checkout.
 
-``sql/``, ``templates/`` and ``charts/`` are force-included into the wheel, which an editable install
-does not see; so both places are looked at. Reads files; knows no database.
+``sql/``, ``templates/`` and ``charts/`` are force-included into the wheel, which an editable
+install does not see; so both places are looked at. Reads files; knows no database.
 """
 
 from functools import cache

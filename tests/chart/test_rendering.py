@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import helm_python
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -12,10 +13,22 @@ from kubernetes_validate import utils
 
 from tendril_rt import __version__
 from tests.chart import pod_security
-from tests.chart.rendering import Object, at, chart, notes, of_kind, pod_specs, render, workload
+from tests.chart.chart_values import CHART
+from tests.chart.rendering import (
+    Object,
+    at,
+    chart,
+    notes,
+    of_kind,
+    pod_specs,
+    render,
+    values,
+    workload,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
+_INFO = 1  # of Helm's severities; above are warnings and errors
 RELEASES = ("1.31.0", "1.34.0", "1.37.0")
 CUSTOM = json.loads((Path(__file__).parent / "custom_resources.json").read_text(encoding="utf-8"))
 
@@ -289,6 +302,12 @@ def test_the_notes_say_what_to_do_next_and_hold_no_secret() -> None:
     assert "kubectl rollout restart" in notes({"existingSecret": "vault"})
     assert "remote backend, or set terraform.defaultBackend" in notes({"replicas": 2})
     assert "More than one agent" not in said
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_helm_finds_nothing_to_mend(case: str) -> None:
+    found = helm_python.lint(CHART, values(MATRIX[case]), strict=True)
+    assert [entry for entry in found["messages"] if entry["severity"] > _INFO] == []
 
 
 def test_chart_package_and_image_are_of_one_version() -> None:
