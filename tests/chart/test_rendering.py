@@ -284,8 +284,8 @@ def test_texts_of_configuration_arrive_as_they_were_written() -> None:
 )
 def test_pods_are_replaced_when_what_they_read_at_their_start_changes(given: Object) -> None:
     def annotations(*overrides: Object) -> Object:
-        template: Object = workload(render(*overrides))["spec"]["template"]
-        return template["metadata"]["annotations"]
+        found: Object = workload(render(*overrides))["spec"]["template"]["metadata"]["annotations"]
+        return found
 
     assert annotations() == annotations()
     assert annotations() != annotations(given)
