@@ -269,6 +269,12 @@ def test_a_blocked_address_stands_in_its_own_family() -> None:
     assert six["ipBlock"]["except"] == ["fd00:ec2::254/128"]
 
 
+def test_agents_that_an_outage_makes_unready_are_not_evicted_beyond_the_budget() -> None:
+    budget = of_kind(render(), "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
+
+
 def test_texts_of_configuration_arrive_as_they_were_written() -> None:
     backend = 'terraform {\n  backend "s3" {\n    key = "__STACK__"\n  }\n}\n'
     objects = render(at("terraform", {"defaultBackend": backend, "cliConfig": "a\n\n  b\n"}))
