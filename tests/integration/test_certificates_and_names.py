@@ -114,7 +114,7 @@ async def test_an_apply_outlives_it_and_nothing_is_lost(
     repo = template_repo(tmp_path / "templates")
     variables = {"name": "whole", "lines": _LINES, "pause_seconds": 0.03}
     async with _way(plane, tmp_path) as way:
-        fleet = Fleet(plane, cluster, tmp_path, _namespace())
+        fleet = Fleet(plane, cluster, tmp_path, prefix=_namespace())
         with fleet.agent(
             HOSTS=str(way.hosts),
             RESOLVER=str(tmp_path / "resolver"),

@@ -58,14 +58,14 @@ def test_the_wheel_holds_what_the_repository_holds_and_no_more(wheel: Path) -> N
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.startswith("tendril_rt/")}
     sources = {name.removeprefix("src/") for name in _tracked("src")}
-    beside = {f"tendril_rt/{name}" for name in _tracked("sql", "templates")}
+    beside = {f"tendril_rt/{name}" for name in _tracked("sql", "templates", "charts")}
     assert names == sources | beside
 
 
 def test_a_wheel_can_be_built_from_the_sdist_alone(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert _tracked("src", "sql", "templates") | {"LICENSE", "pyproject.toml"} <= names
+    assert _tracked("src", "sql", "templates", "charts") | {"LICENSE", "pyproject.toml"} <= names
     assert not {name for name in names if name.startswith(("tests/", ".ci/", "bench/"))}
 
 
