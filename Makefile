@@ -12,13 +12,18 @@ N ?= 200
 SEED ?=
 KINDS ?=
 DATA ?=
+TAG ?= tendril:dev
+TARGET ?= agent
+BUILD_ARGS ?=
 
+# The client must have BuildKit: docker 23 with its buildx, or 18.09 to 20.10.
+DOCKER ?= docker
 # Where properties stand of what comes from outside.
 FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wire summary terminal repo_address)) \
           tests/integration/test_hostile_frames.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all fuzz check format bench chaos wheel clean
+.PHONY: help demo dev test test-all fuzz check format bench chaos wheel image clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +66,13 @@ chaos: $(VENV)/.ready ## kill, cut, stall and starve N=200 runs and judge what i
 
 wheel: $(VENV)/.ready ## build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+
+image: ## build the container image tendril:dev (TARGET=control-plane TAG=…: the embedded control plane's)
+	@$(DOCKER) version --format '{{.Server.Version}}' >/dev/null 2>&1 || { \
+	  echo "make image needs a Docker engine, and none answers: $$($(DOCKER) version --format . 2>&1 | tail -n 1)"; exit 1; }
+	DOCKER_BUILDKIT=1 $(DOCKER) build --tag '$(TAG)' --target '$(TARGET)' $(BUILD_ARGS) \
+	  --build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/tendril_rt/__init__.py)" \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
