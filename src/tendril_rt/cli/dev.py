@@ -13,9 +13,7 @@ from tendril_rt.cli import logging
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 
 
-def dev(
-    data: str | None, host: str, port: int, *, as_json: bool, changes_interval_s: float
-) -> int:
+def dev(data: str | None, host: str, port: int, *, as_json: bool, changes_interval_s: float) -> int:
     """Run until told to stop; print how to reach it once it is ready.
 
     :param data: folder to keep everything in; None throws it away

@@ -49,8 +49,8 @@ async def running(
 ) -> AsyncIterator[Plane]:
     """Run the embedded plane.
 
-    Its Postgres is the server that ``TENDRIL_LOCAL_DATABASE_URL`` names, a superuser's URL; else one
-    of its own, with the programs in ``TENDRIL_LOCAL_PG_BIN`` where that is set.
+    Its Postgres is the server that ``TENDRIL_LOCAL_DATABASE_URL`` names, a superuser's URL; else
+    one of its own, with the programs in ``TENDRIL_LOCAL_PG_BIN`` where that is set.
     """
     bin_dir = os.environ.get("TENDRIL_LOCAL_PG_BIN")
     database_url = os.environ.get("TENDRIL_LOCAL_DATABASE_URL")

@@ -1,7 +1,7 @@
 """The plane's database: a server of its own, or one that is there already.
 
-Owns what the plane must know of it, and whose it is: a server of our own is watched and stopped, for
-somebody else's we are one more client, and its restarts are waited out.
+Owns what the plane must know of it, and whose it is: a server of our own is watched and stopped,
+for somebody else's we are one more client, and its restarts are waited out.
 """
 
 import secrets
@@ -75,7 +75,7 @@ async def somebody_elses(url: str) -> AsyncIterator[Database]:
     if row != ("logical",):
         level = row[0] if row else "unknown"
         raise LocalError(
-            f"the server of TENDRIL_LOCAL_DATABASE_URL has wal_level = {level}, but changes are read "
-            "from its log: start it with -c wal_level=logical"
+            f"the server of TENDRIL_LOCAL_DATABASE_URL has wal_level = {level}, but changes are "
+            "read from its log: start it with -c wal_level=logical"
         )
     yield Database(url, secrets.token_urlsafe(24))
