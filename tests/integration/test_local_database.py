@@ -3,6 +3,8 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -29,26 +31,36 @@ def _refused(url: str, folder: Path, *options: str) -> subprocess.CompletedProce
     )
 
 
-async def test_dev_serves_a_database_that_is_there_and_leaves_it_running(tmp_path: Path) -> None:
-    async with postgres.running(tmp_path / "server") as server:
+@contextmanager
+def _dev(url: str, folder: Path) -> Iterator[tuple[dict[str, str], Path]]:
+    """Run it on every address; yield what it printed, and the file of its complaints."""
+    said = folder.with_suffix(".log")
+    with said.open("wb") as log:
         process = subprocess.Popen(
-            [*TENDRIL, "dev", "--json", "--data", str(tmp_path / "plane"), "--host", "0.0.0.0"],
-            env={**os.environ, "TENDRIL_LOCAL_DATABASE_URL": server.url()},
+            [*TENDRIL, "dev", "--json", "--data", str(folder), "--host", "0.0.0.0"],
+            env={**os.environ, "TENDRIL_LOCAL_DATABASE_URL": url},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stderr=log,
         )
-        assert process.stdout is not None
-        keys = orjson.loads(process.stdout.readline())
-        url = keys["url"].replace("0.0.0.0", "127.0.0.1")
-        async with owner(url, keys["anon_key"], keys["user_token"]) as user:
-            await user.register_cluster("elsewhere")
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=20)
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            yield orjson.loads(process.stdout.readline()), said
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0, said.read_text()
 
-        assert process.returncode == 0
-        assert "listening on 0.0.0.0: whoever reaches it" in said
-        assert sorted(path.name for path in (tmp_path / "plane").iterdir()) == ["jwt-secret"]
+
+async def test_dev_serves_a_database_that_is_there_and_leaves_it_running(tmp_path: Path) -> None:
+    folder = tmp_path / "plane"
+    async with postgres.running(tmp_path / "server") as server:
+        with _dev(server.url(), folder) as (keys, said):
+            url = keys["url"].replace("0.0.0.0", "127.0.0.1")
+            async with owner(url, keys["anon_key"], keys["user_token"]) as user:
+                await user.register_cluster("elsewhere")
+            assert "listening on 0.0.0.0: whoever reaches it" in said.read_text()
+
+        assert [path.name for path in folder.iterdir()] == ["jwt-secret"]
         with psycopg.connect(server.url()) as connection:
             assert connection.execute("select name from clusters").fetchall() == [("elsewhere",)]
 

@@ -23,6 +23,15 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many of these tests ran: they are easily left out unnoticed."""
+    here = "tests/integration/containers/"
+    passed = terminalreporter.getreports("passed")
+    count = sum(report.when == "call" and report.nodeid.startswith(here) for report in passed)
+    if count:
+        terminalreporter.line(f"on containers of the built image: {count} passed")
+
+
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     """The engine, rid of what earlier runs left."""

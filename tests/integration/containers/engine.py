@@ -16,12 +16,12 @@ from docker.models.volumes import Volume
 TOP = Path(__file__).parents[3]
 NO_ENGINE = "no Docker engine answers: start one, or name one in DOCKER_HOST (docs/container.md)"
 #: What every module of this folder is marked with.
-MARKS = (
+MARKS = [
     pytest.mark.containers,
     pytest.mark.integration,
     pytest.mark.long,
     pytest.mark.timeout(900),  # of the first test, which builds the images
-)
+]
 AGENT_IMAGE = "tendril:tests"
 CONTROL_PLANE_IMAGE = "tendril-control-plane:tests"
 
@@ -90,11 +90,6 @@ def build(tag: str, target: str, **arguments: str) -> str:
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return tag
-
-
-def client_program() -> str:
-    """Return the command line client, as ``make`` is told of it."""
-    return os.environ.get("DOCKER", "docker")
 
 
 def _is_left(labels: dict[str, str]) -> bool:

@@ -128,7 +128,8 @@ def embedded(engine: Engine) -> Iterator[Stage]:
             )
             .with_command(f"dev --json --host 0.0.0.0 --port {_GATEWAY_PORT} --data /tmp/plane")
             .with_exposed_ports(_GATEWAY_PORT)
-            .with_kwargs(labels=LABELS, **{**LOCKED_DOWN, "tmpfs": {"/tmp": _TMP}})
+            .with_tmpfs_mount("/tmp", _TMP)
+            .with_kwargs(labels=LABELS, **LOCKED_DOWN)
             .waiting_for(LogMessageWaitStrategy("anon_key"))
         )
         with postgres, gateway:
