@@ -62,6 +62,9 @@ resource "terraform_data" "held" {
 }
 """
 
+#: What a held apply prints at its end; a failure quotes the whole command.
+RELEASED = "(local-exec): released"
+
 #: Looks for the agent's token in whatever runs as the same user, also checks of its health.
 CURIOUS = """
 resource "terraform_data" "curious" {
@@ -69,17 +72,11 @@ resource "terraform_data" "curious" {
     quiet       = true
     interpreter = ["/bin/sh", "-c"]
     command     = <<-EOT
-      looks=0
       end=$(($(date +%s) + 4))
       while [ "$(date +%s)" -lt "$end" ]; do
-        for file in /proc/[0-9]*/environ; do
-          if tr '\\\\0' '\\\\n' <"$file" 2>/dev/null | grep -q '^TENDRIL_API_TOKEN='; then
-            echo "found in $file"
-          fi
-        done
-        looks=$((looks + 1))
+        grep -lz '^TENDRIL_API_TOKEN=' /proc/[0-9]*/environ 2>/dev/null | sed 's/^/token in /'
       done
-      echo "looked $looks times"
+      grep -lz '^PROVISION_STEP_DIR=' /proc/[0-9]*/environ 2>/dev/null | sed 's/^/mark in /'
     EOT
   }
 }

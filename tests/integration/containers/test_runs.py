@@ -9,7 +9,7 @@ from tendril_rt.model import ProvisionId, Status, StreamType
 from tests.integration.agents import ended, log_text, snapshot
 
 from .engine import MARKS
-from .stage import REPO, Agents, held
+from .stage import RELEASED, REPO, Agents, held
 
 pytestmark = MARKS
 
@@ -65,7 +65,7 @@ async def test_a_running_apply_is_cancelled(
         await user.cancel_provision(provision_id)
 
         assert (await ended(user, provision_id)).status is Status.CANCELLED
-    assert "released" not in await log_text(user, provision_id)
+    assert RELEASED not in await log_text(user, provision_id)
 
 
 async def test_two_agents_share_a_cluster(agents: Agents, user: Owner) -> None:
@@ -108,13 +108,13 @@ async def test_a_stopped_agent_ends_what_it_runs_and_claims_nothing_more(
                 codes.append(await agent.stopped(timeout_s=60))
 
             tasks.start_soon(stop)
-            await agent.says("draining|a signal to stop|stops")
+            await agent.says("draining: 1 running")
             waiting = await user.create_provision(cluster.cluster_id, snapshot(REPO))
             agent.let_go()
         assert codes == [0]
         assert "nothing is left running" in agent.log
     assert (await ended(user, running)).status is Status.SUCCESS
-    assert "released" in await log_text(user, running)
+    assert RELEASED in await log_text(user, running)
     state = await user.provision(waiting)
     assert state is not None
     assert state.status is Status.QUEUED
@@ -167,7 +167,6 @@ async def test_an_apply_outlives_a_restart_of_the_database(
         await anyio.to_thread.run_sync(postgres.restart)
         await agent.counts_to(agent.count() + 5)
         agent.let_go()
-        await agent.says(r"provision \S+ .*SUCCESS|SUCCESS")
 
         assert (await ended(user, provision_id)).status is Status.SUCCESS
     await _is_whole(user, provision_id)
@@ -177,4 +176,4 @@ async def _is_whole(user: Owner, provision_id: ProvisionId) -> None:
     log = await log_text(user, provision_id)
     counted = [int(number) for number in re.findall(r"count (\d+)", log)]
     assert counted == list(range(1, len(counted) + 1))
-    assert "released" in log
+    assert RELEASED in log
