@@ -18,7 +18,7 @@ pytestmark = MARKS
 
 #: The image's own check, each second; in nanoseconds.
 _OFTEN = {"test": [], "interval": 10**9, "timeout": 5 * 10**9}
-_MAX_BYTES = 420_000_000  # with Debian's Python; the official one has some 80 MB less
+_MAX_BYTES = 420_000_000  # on CI's stand-in for the base (docs/container.md)
 
 
 async def test_a_locked_down_container_runs_a_provision(
