@@ -79,7 +79,8 @@ async def test_two_agents_share_a_cluster(agents: Agents, user: Owner) -> None:
             for template in ("held", "also_held")
         ]
         for agent in (one, other):
-            await agent.counts_to(1)  # so each has one
+            await agent.counts_to(1)  # each has one, and is held by it
+        for agent in (one, other):
             agent.let_go()
         short_ones = [
             await user.create_provision(cluster.cluster_id, snapshot(REPO)) for _ in range(4)
