@@ -16,7 +16,12 @@ FROM ${TERRAFORM_IMAGE} AS terraform
 FROM ${PYTHON_IMAGE} AS environment
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
-RUN python3 -m venv --without-pip /opt/tendril
+# With a Python of its own that its user may run but not read: of such a program's processes /proc shows nothing,
+# from their first instruction on. The token is in the environment of the agent and of each check of its health,
+# and templates run as the same user (docs/threat-model.md). Theirs is the system's Python, as usual.
+RUN python3 -m venv --without-pip /opt/tendril \
+ && cp --remove-destination "$(readlink -f "$(command -v python3)")" /opt/tendril/bin/python3 \
+ && chmod 0711 /opt/tendril/bin/python3
 # The dependencies alone, at first: they change less often than the code.
 COPY pyproject.toml constraints.txt ./
 RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
@@ -37,19 +42,18 @@ RUN pip --python /opt/tendril/bin/python install --constraint constraints.txt "$
 
 # --- what both run on ---------------------------------------------------------------------------------------
 FROM ${PYTHON_IMAGE} AS base
-# The token is in the environment of whatever is started here, and templates run as the same user. A program
-# that its user may run but not read shows nothing of its process in /proc, from its first instruction on:
-# tini, and Python, which is also what looks after the health (docs/threat-model.md). For the same reason the
-# home is root's: no template leaves a ~/.gitconfig or ~/.terraformrc there for those that come after it.
+# tini holds the token as well. The home is root's, so that no template leaves a ~/.gitconfig or ~/.terraformrc
+# there for those that come after it.
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ca-certificates git openssh-client tini \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/debconf /var/log/* \
- && chmod 0711 /usr/bin/tini "$(readlink -f "$(command -v python3)")" \
+ && chmod 0711 /usr/bin/tini \
+ && ln -s /opt/tendril/bin/tendril /opt/tendril/bin/grape /usr/local/bin/ \
  && groupadd --gid 10001 tendril \
  && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /home/tendril tendril \
  && install -d /home/tendril \
  && install -d -m 0700 -o tendril -g tendril /var/lib/tendril
-ENV PATH=/opt/tendril/bin:$PATH HOME=/home/tendril PYTHONUNBUFFERED=1
+ENV HOME=/home/tendril PYTHONUNBUFFERED=1
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["tini", "--", "tendril"]
 

@@ -128,6 +128,19 @@ async def test_no_template_finds_the_token_in_a_process(
     assert ": token in /proc/" not in log
 
 
+@pytest.mark.parametrize(
+    ("program", "is_readable"),
+    [("tini", False), ("/opt/tendril/bin/python", False), ("python3", True)],
+)
+def test_what_holds_the_token_cannot_be_read_and_what_templates_run_can(
+    engine: Engine, program: str, is_readable: bool
+) -> None:
+    """An agent finds what a template left by its environment, which a template must not hide."""
+    code, _ = _ran(engine, engine.agent_image, f'head -c 4 "$(command -v {program})"')
+
+    assert (code == 0) is is_readable
+
+
 @pytest.mark.parametrize("program", ["git", "ssh", "terraform"])
 def test_what_runs_need_is_there(engine: Engine, program: str) -> None:
     assert _ran(engine, engine.agent_image, f"command -v {program} >/dev/null") == (0, "")
