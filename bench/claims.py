@@ -59,6 +59,7 @@ _HEADLINE = [
 def _run(cell: Cell, agents: Crew, databases: Databases) -> Round:
     """Let the agents work through one cell, and put everything back."""
     url, targets = _place(cell, databases)
+    vacuum(url)  # every cell begins with a queue whose head nobody has claimed before it
     clusters = [target.queue for target in targets]
     tasks = [
         Task(cell.contestant, url, tuple(targets[(n + k) % len(targets)] for k in range(MANY)))
@@ -112,7 +113,6 @@ def _measure(
     for number in range(headline_rounds):
         cells = list(_cells()) if number < _ROUNDS and not only_headline else []
         cells += [cell for cell in _HEADLINE if cell not in cells]
-        vacuum(databases)
         # Every other round backwards, so that nobody always comes after the same neighbour.
         for cell in cells if number % 2 == 0 else reversed(cells):
             rounds[cell].append(_run(cell, agents, databases))

@@ -84,6 +84,7 @@ def _claim(name: str, role: str, *, in_requests: bool = False) -> "Contestant":
                     "cluster": target.queue,
                     "token_hash": target.token_hash,
                     "agent": agent,
+                    "claim": str(uuid.uuid4()),
                 }
                 if in_requests:
                     row = await _as_request(connection, query, arguments, role)
@@ -222,7 +223,7 @@ async def _whole_run(url: str) -> AsyncIterator[Call]:
 
         async def run(target: Target) -> str | None:
             arguments = {"cluster": target.queue, "token_hash": target.token_hash, "agent": agent}
-            row = await _as_request(connection, claim, arguments)
+            row = await _as_request(connection, claim, {**arguments, "claim": str(uuid.uuid4())})
             if row is None:
                 return None
             lease = Target(target.queue, target.token_hash, agent, f"{row['id']}")

@@ -69,6 +69,7 @@ def wal_of_empty_polls(url: str, cluster: Target) -> int:
         "cluster": cluster.queue,
         "token_hash": cluster.token_hash,
         "agent": "a0000000-0000-4000-8000-000000000001",
+        "claim": "c0000000-0000-4000-8000-000000000001",
     }
     least: int | None = None
     with psycopg.connect(url, autocommit=True) as agent, psycopg.connect(url) as admin:

@@ -182,7 +182,7 @@ CREATE TABLE public.provisions (
     CONSTRAINT provisions_signature_check CHECK ((length(signature) <= 512)),
     CONSTRAINT provisions_status_check CHECK ((status = ANY (ARRAY['QUEUED'::text, 'PROCESSING'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text])))
 )
-WITH (fillfactor='85', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='250');
+WITH (fillfactor='85', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_analyze_scale_factor='0.02', autovacuum_analyze_threshold='250', vacuum_index_cleanup='on');
 
 COMMENT ON TABLE public.provisions IS 'Requested units of work. Owners read their own and may insert what they ask for (see prepare_provision); status moves only through functions.';
 
@@ -1435,11 +1435,18 @@ CREATE FUNCTION tendril_private.refuse_move() RETURNS trigger
     SET search_path TO ''
     AS $$
 begin
+  if old.status = new.status
+      or (old.status = 'QUEUED' and new.status in ('PROCESSING', 'CANCELLED'))
+      or (old.status = 'PROCESSING' and new.status in ('QUEUED', 'SUCCESS', 'FAILED', 'CANCELLED'))
+      or (old.status = 'FAILED' and new.status = 'PROCESSING' and new.attempt = old.attempt
+        and old.error_code is not distinct from 'AGENT_LOST_DURING_APPLY') then
+    return new;
+  end if;
   raise exception using errcode = 'PT409', message = 'illegal move of a provision''s status',
     detail = format('%s -> %s', old.status, new.status);
 end $$;
 
-COMMENT ON FUNCTION tendril_private.refuse_move() IS 'Raise PT409; called by the trigger legal_moves for those that are not.';
+COMMENT ON FUNCTION tendril_private.refuse_move() IS 'Raise PT409 for a move that is not legal; called by the trigger legal_moves for every move.';
 
 CREATE FUNCTION tendril_private.refuse_rewriting() RETURNS trigger
     LANGUAGE plpgsql
@@ -2277,7 +2284,7 @@ CREATE TRIGGER echo_heartbeat AFTER INSERT OR UPDATE OF last_seen ON public.agen
 
 COMMENT ON TRIGGER echo_heartbeat ON public.agents IS 'What an agent must hear after its heartbeat; else its channel is deaf.';
 
-CREATE TRIGGER legal_moves BEFORE UPDATE OF status ON public.provisions FOR EACH ROW WHEN (((old.status <> new.status) AND (NOT (((old.status = 'QUEUED'::text) AND (new.status = ANY (ARRAY['PROCESSING'::text, 'CANCELLED'::text]))) OR ((old.status = 'PROCESSING'::text) AND (new.status = ANY (ARRAY['QUEUED'::text, 'SUCCESS'::text, 'FAILED'::text, 'CANCELLED'::text]))) OR ((old.status = 'FAILED'::text) AND (new.status = 'PROCESSING'::text) AND (new.attempt = old.attempt) AND (NOT (old.error_code IS DISTINCT FROM 'AGENT_LOST_DURING_APPLY'::text))))))) EXECUTE FUNCTION tendril_private.refuse_move();
+CREATE TRIGGER legal_moves BEFORE UPDATE OF status ON public.provisions FOR EACH ROW EXECUTE FUNCTION tendril_private.refuse_move();
 
 COMMENT ON TRIGGER legal_moves ON public.provisions IS 'QUEUED to PROCESSING or CANCELLED; PROCESSING to a terminal status, or back to QUEUED when its agent was lost before APPLY; terminal statuses never change, but for one: a verdict on an agent that was silent in APPLY is withdrawn when that attempt is heard again (take_up_lease).';
 

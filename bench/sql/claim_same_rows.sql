@@ -14,7 +14,7 @@ with next as materialized (
 ), lease as (
   insert into public.provision_leases
     (provision_id, cluster_id, stack_key, attempt, agent_id, claim_id, expires_at)
-  select c.id, c.cluster_id, c.stack_key, c.attempt, %(agent)s, gen_random_uuid(),
+  select c.id, c.cluster_id, c.stack_key, c.attempt, %(agent)s, %(claim)s,
     clock_timestamp() + interval '90 s'
   from claimed c
 ), event as (

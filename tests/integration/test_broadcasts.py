@@ -104,6 +104,11 @@ async def test_a_requeued_provision_wakes_the_agents(
             " where provision_id = %s",
             (provision_id,),
         )
+        # As if some agent had been heard a moment ago: after a gap of all agents nobody is reaped.
+        await database.execute(
+            "update tendril_private.sweeps"
+            " set swept_at = clock_timestamp() - interval '20 s', paused_until = '-infinity'"
+        )
         await control.claim(_agent_id(), _claim_id())
         heard = [await _heard(player) for _ in range(2)]
         assert heard == ["wakeup", "wakeup"]  # its lease is gone, and it is queued

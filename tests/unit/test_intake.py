@@ -5,7 +5,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from tendril_rt.agent.intake import Intake
+from tendril_rt.agent.intake import BREATH_S, Intake
 from tendril_rt.agent.slots import Slots
 from tendril_rt.control.push import Cause, Claimed
 from tendril_rt.errors import Rejected, TendrilError, Unavailable
@@ -139,8 +139,37 @@ async def test_a_wakeup_claims_at_once_and_many_count_as_one() -> None:
             queue.intake.wake(Cause.PUSH)
         await anyio.sleep(1)
         assert queue.started == [("pushed", START + 1)]
-        assert queue.times == [0, 1, 1]  # at the start, the pushed one, and "nothing more"
+        # At the start, the pushed one, and "nothing more".
+        assert queue.times == pytest.approx([0, 1, 1 + BREATH_S])
         tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_second_announcement_within_a_breath_costs_no_claim() -> None:
+    queue = Queue()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.intake.run)
+        await anyio.sleep(1)
+        queue.waiting.append(provision("first"))
+        queue.intake.wake(Cause.PUSH)
+        await anyio.sleep(BREATH_S / 2)
+        queue.waiting.append(provision("second"))
+        queue.intake.wake(Cause.PUSH)
+        await anyio.sleep(1)
+        assert queue.times == pytest.approx([0, 1, 1 + BREATH_S, 1 + 2 * BREATH_S])
+        assert [claimed.cause for claimed in queue.claimed] == [Cause.PUSH, Cause.PUSH]
+        tasks.cancel_scope.cancel()
+
+
+@in_virtual_time
+async def test_a_drain_within_a_breath_is_the_end() -> None:
+    queue = Queue("p1", "p2")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(queue.intake.run)
+        await anyio.sleep(BREATH_S / 2)
+        queue.intake.drain()
+    assert queue.names == ["p1"]
+    assert anyio.current_time() - START == pytest.approx(BREATH_S)
 
 
 @in_virtual_time

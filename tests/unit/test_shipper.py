@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.errors import LeaseLost, Rejected, SpoolError, Unauthorized, Unavailable
-from tendril_rt.logs.shipper import MAX_BATCH_BYTES, MAX_BATCH_CHUNKS, Shipper
+from tendril_rt.logs.reader import FLUSH_INTERVAL_S
+from tendril_rt.logs.shipper import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_CHUNKS,
+    PACE_BYTES,
+    PACE_S,
+    Shipper,
+)
 from tendril_rt.logs.spool import Spool
 from tendril_rt.model import Ack, Cancel, Chunk, StreamType
 from tests.unit.log_support import new_spool, say
@@ -121,6 +128,74 @@ async def test_what_piles_up_during_a_request_goes_together_in_the_next(spool: S
             await anyio.sleep(0.1)
         spool.close()
     assert [count for _, _, count in store.calls] == [1, 7]
+
+
+@in_virtual_time
+async def test_the_first_bytes_go_at_once_and_then_a_call_each_400_ms(spool: Spool) -> None:
+    store = Store()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shipper_of(spool, store).run)
+        for number in range(20):
+            say(spool, OUT, b"%d" % number)
+            await anyio.sleep(0.1)
+        await anyio.sleep(10)
+        spool.close()
+    began = [round(at - 1_000, 2) for at, _, _ in store.calls]
+    assert began == [0, 0.4, 0.8, 1.2, 1.6, 2.0]
+    assert store.stored == [str(number) for number in range(20)]
+
+
+@in_virtual_time
+async def test_a_flush_of_the_reader_is_not_kept_waiting(spool: Spool) -> None:
+    store = Store()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shipper_of(spool, store).run)
+        for number in range(4):
+            say(spool, OUT, b"%d" % number)
+            await anyio.sleep(FLUSH_INTERVAL_S)
+        spool.close()
+    assert [at - 1_000 for at, _, _ in store.calls] == [0, 0.5, 1.0, 1.5]
+
+
+@in_virtual_time
+async def test_10_kb_go_at_once(spool: Spool) -> None:
+    store = Store()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shipper_of(spool, store).run)
+        await anyio.sleep(1)
+        say(spool, OUT, b"first")
+        await anyio.sleep(0.1)
+        for _ in range(2):
+            say(spool, OUT, b"x" * (PACE_BYTES // 2))
+            await anyio.sleep(0.01)
+        await anyio.sleep(1)
+        spool.close()
+    assert [(round(at - 1_001, 2), count) for at, _, count in store.calls] == [(0, 1), (0.11, 2)]
+
+
+@in_virtual_time
+async def test_the_end_goes_at_once(spool: Spool) -> None:
+    store = Store()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shipper_of(spool, store).run)
+        for text in (b"first", b"last"):
+            say(spool, OUT, text)
+            await anyio.sleep(0.1)
+        spool.close()
+    assert [round(at - 1_000, 2) for at, _, _ in store.calls] == [0, 0.2]
+    assert anyio.current_time() - 1_000 < PACE_S
+
+
+@in_virtual_time
+async def test_a_backlog_is_sent_without_pauses(spool: Spool) -> None:
+    store = Store(1)
+    for number in range(2 * MAX_BATCH_CHUNKS):
+        say(spool, OUT, b"%d" % (number % 10))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shipper_of(spool, store).run)
+        await anyio.sleep(PACE_S / 2)
+        assert len(store.stored) == 2 * MAX_BATCH_CHUNKS
+        spool.close()
 
 
 @in_virtual_time

@@ -69,3 +69,21 @@ async def test_a_set_during_the_work_between_two_waits_is_seen_by_the_second() -
     await wakeup.wait()
     wakeup.set()
     assert await wakeup.wait(0)
+
+
+@in_virtual_time
+async def test_what_was_cleared_counts_no_more_and_a_begun_wait_is_woken_all_the_same() -> None:
+    wakeup, woken = Wakeup(), list[bool]()
+    wakeup.set()
+    wakeup.clear()
+    assert not await wakeup.wait(1)
+
+    async def wait() -> None:
+        woken.append(await wakeup.wait(10))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        await anyio.sleep(1)
+        wakeup.clear()
+        wakeup.set()
+    assert woken == [True]

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from tendril_rt.agent.equipment import Equipment
 from tendril_rt.agent.lease import HeldLease, Interruption, LeaseKeeper
@@ -151,7 +152,7 @@ class Attempt:
             try:
                 async with anyio.create_task_group() as shipping:
                     shipping.start_soon(self._ship, shipper)
-                    outcome = self._record.outcome or await self._execute(spool)
+                    outcome = self._record.outcome or await self._execute(spool, shipping)
                     self._executed.set()
                     spool.close()
                     if outcome is None:
@@ -165,7 +166,7 @@ class Attempt:
             return outcome if delivered else None
         return None  # the time for delivery ran out
 
-    async def _execute(self, spool: Spool) -> Outcome | None:
+    async def _execute(self, spool: Spool, beside: TaskGroup) -> Outcome | None:
         lease, started_at = self._held.lease, time.monotonic()
         if not self._was_resumed:
             who = f"attempt {lease.attempt}, by {self._equipment.name}"
@@ -176,6 +177,7 @@ class Attempt:
             keeper=self._keeper,
             equipment=self._equipment,
             spool=spool,
+            beside=beside,
         )
         async with AsyncExitStack() as holding:
             outcome = await self._outcome_of(run, holding)
@@ -188,6 +190,7 @@ class Attempt:
                 spool.system(f"{outcome.status.value} after {duration_s:.1f} s{message}")
                 self._record.step, self._record.outcome = "report", outcome
                 self._record.save(self._equipment.record_dir)
+            spool.close()  # its end is delivered while the workspace is removed
         return outcome
 
     async def _outcome_of(self, run: Run, holding: AsyncExitStack) -> Outcome | None:

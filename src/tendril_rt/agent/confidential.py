@@ -4,8 +4,9 @@ Pure. What counts is the name of a variable or setting, the snapshot's own list,
 URLs. How the values are then found in output is the business of ``logs/redact.py``.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from urllib.parse import unquote, urlsplit
 
 from tendril_rt.model import Snapshot
@@ -14,6 +15,7 @@ _CREDENTIALS = (
     *("*TOKEN", "*SECRET", "*_SECRET_*", "*SECRET_ACCESS_KEY", "*_KEY", "*APIKEY"),
     *("*PASSWORD", "*PASSWORD_*", "*PASSWD", "*PASSPHRASE", "*CREDENTIALS"),
 )
+_CREDENTIAL = re.compile("|".join(map(translate, _CREDENTIALS)))  # at once: a run waits for it
 
 
 def confidential_values(
@@ -30,7 +32,7 @@ def confidential_values(
 
 def _credentials(named: Mapping[str, str]) -> Iterator[str]:
     for name, value in named.items():
-        if any(fnmatchcase(name.upper(), pattern) for pattern in _CREDENTIALS):
+        if _CREDENTIAL.match(name.upper()):
             yield value
         yield from _password_of(value)
 

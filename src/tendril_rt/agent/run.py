@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from tendril_rt.agent.confidential import confidential_values, redacted
 from tendril_rt.agent.equipment import Equipment
@@ -60,6 +61,7 @@ class Run:
     """See the module. One instance runs once.
 
     :param record: as far as the attempt is; changed and saved as it goes on
+    :param beside: for what no step has to wait for, such as a disk
     """
 
     def __init__(
@@ -70,18 +72,27 @@ class Run:
         keeper: LeaseKeeper,
         equipment: Equipment,
         spool: Spool,
+        beside: TaskGroup,
     ) -> None:
         self._record = record
         self._held = held
         self._keeper = keeper
         self._kit = equipment
         self._spool = spool
+        self._beside = beside
         self._summary = Summary()
         self._limits: TimeLimits = equipment.limits
         self._is_resumed = record.root_module is not None
-        self.redactor = Redactor(confidential_values(equipment.environ))
+        self._redactor: Redactor | None = None
         self._started_at = anyio.current_time() - max(0.0, time.time() - record.started_at)
         self.label = "preparation"
+
+    @property
+    def redactor(self) -> Redactor:
+        """What masks secrets: the agent's own until the configuration is read, then its, too."""
+        if self._redactor is None:
+            self._redactor = Redactor(confidential_values(self._kit.environ))
+        return self._redactor
 
     async def to_end(self, holding: AsyncExitStack) -> None:
         """Run what is left to be run.
@@ -103,7 +114,7 @@ class Run:
                 held.phase, held.is_applying = Phase.APPLY, True
         snapshot = self._kit.read_snapshot(record.provision, at=record.started_at)
         self._limits = self._limits.tightened(snapshot.timeouts)
-        self.redactor = Redactor(confidential_values(self._kit.environ, snapshot))
+        self._redactor = Redactor(confidential_values(self._kit.environ, snapshot))
         base, provision_id = self._kit.settings.workspace_dir, held.lease.provision_id
         space = await holding.enter_async_context(
             workspace(
@@ -278,9 +289,13 @@ class Run:
                     self._note_failure(terraform, name, exc, noted)
                     raise
                 finally:
-                    with anyio.move_on_after(_SYNC_S, shield=True):
-                        await self._spool.sync()
+                    self._beside.start_soon(self._keep_log)
             self._note_success(result)
+
+    async def _keep_log(self) -> None:
+        """Have the disk keep the log of a step, also while everything is being cancelled."""
+        with anyio.move_on_after(_SYNC_S, shield=True):
+            await self._spool.sync()
 
     def _note_success(self, result: StepResult) -> None:
         resources = self._summary.resources

@@ -16,6 +16,11 @@ class Wakeup:
         """Wake the waiter now, or its next wait at once. Never raises, never blocks."""
         self._event.set()
 
+    def clear(self) -> None:
+        """Forget what was set: the caller is about to look at the truth itself."""
+        if self._event.is_set():
+            self._event = anyio.Event()
+
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Return True when set, False when *timeout_s* seconds passed first; clears it.
 

@@ -48,6 +48,7 @@ class Spool:
     :ivar lease: whose log it is
     :ivar progress: of each stream, how much of it is in the spool (or lost); a reader goes on there
     :ivar decoded_bytes: how many bytes were decoded so far, each chunk once unless it is sent again
+    :ivar appended_bytes: how many bytes of text were written so far, by this process
     """
 
     def __init__(self, folder: Path, lease: Lease, limits: Limits) -> None:
@@ -55,6 +56,7 @@ class Spool:
         self.lease = lease
         self.progress = {StreamType.STDOUT: Progress(), StreamType.STDERR: Progress()}
         self.decoded_bytes = 0
+        self.appended_bytes = 0
         self.is_closed = False
         self.grown = Wakeup()
         self._segments = Segments(folder, lease.attempt, limits)
@@ -220,6 +222,7 @@ class Spool:
         except OSError as exc:
             self._say_lost(str(exc))
             return False
+        self.appended_bytes += size
         self.grown.set()
         return True
 

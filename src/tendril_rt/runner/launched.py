@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tendril_rt.runner import private
+from tendril_rt.runner.census import Census, has_variable, living
 
 #: In the environment of a launched process and of all that it starts: the path of its folder.
 COOKIE = "PROVISION_STEP_DIR"
@@ -96,6 +97,7 @@ class RunFolder:
         self._process: Identity | None = None
         self._exit_code: int | None = None
         self._heard = b""
+        self._before: Census | None = None  # those who were there before the process was launched
 
     def make(self) -> None:
         """Make the folder (0700) and its FIFOs (0600); there may be no folder of that name.
@@ -106,6 +108,7 @@ class RunFolder:
         for name in _FIFOS:
             os.mkfifo(self.path / name, 0o600)
         (self.path / "machine").write_text(machine())
+        self._before = Census.take()
 
     @contextmanager
     def opened(self) -> Iterator[Pipes]:
@@ -247,14 +250,8 @@ class RunFolder:
                 os.kill(launcher.pid, signal.SIGKILL)
 
     def _members(self) -> Iterator[int]:
-        wanted = f"\0{COOKIE}={self.path}\0".encode()
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with suppress(OSError):  # it ended, or is somebody else's
-                    with open(f"/proc/{name}/environ", "rb", buffering=0) as file:
-                        environment = file.readall()
-                    if wanted in b"\0" + environment:
-                        yield int(name)
+        pids = self._before.newcomers() if self._before else living()
+        return (int(pid) for pid in pids if has_variable(pid, f"{COOKIE}={self.path}"))
 
 
 def find(run_dir: Path) -> Running | Ended | Vanished:

@@ -29,6 +29,7 @@ _VARIABLES_FILE = "terraform.tfvars.json"
 _TAIL_LINES = 12
 _MAX_TEMPLATE_CHARACTERS = 1024 * 1024  # of one file; Terraform itself reads the rest
 _SECOND_INIT = "init-again"
+_LOCK_FILE = ".terraform.lock.hcl"
 _VERSION_TIMEOUT_S = 30.0
 _QUESTION_TIMEOUT_S = 120.0  # of a remote backend, too
 
@@ -203,7 +204,13 @@ class Terraform:
 
     @property
     def _env(self) -> Mapping[str, str]:
-        return {**self.env, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
+        env = {**self.env, "TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
+        if not (self.root_module / _LOCK_FILE).exists():
+            # Else a plugin cache would serve only what a lock file names, and all others be fetched
+            # anew. Where the template has a lock file, that holds: what is in the cache may bear
+            # none of its checksums, and is then fetched from where they come from.
+            env["TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE"] = "1"
+        return env
 
     @property
     def _backend_file(self) -> Path:
