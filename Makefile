@@ -24,7 +24,7 @@ FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wi
           tests/integration/test_hostile_frames.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all fuzz check format bench chaos wheel image clean
+.PHONY: help demo dev test test-all fuzz check format bench chaos wheel sdist binary image clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,12 @@ chaos: $(VENV)/.ready ## kill, cut, stall and starve N=200 runs and judge what i
 
 wheel: $(VENV)/.ready ## build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+
+sdist: $(VENV)/.ready ## pack the sources into dist/ (a wheel can be built from it)
+	$(BIN)/python -m build --sdist --outdir dist .
+
+binary: $(VENV)/.ready ## build dist/tendril (one file) and dist/tendril-demo (a folder, with the demo); needs binutils
+	$(BIN)/python binary/build.py
 
 image: ## build the container image tendril:dev (TARGET=control-plane TAG=…: the embedded control plane's)
 	@$(DOCKER) version --format '{{.Server.Version}}' >/dev/null 2>&1 || { \

@@ -1396,14 +1396,16 @@ begin
     update public.provisions p set status = 'FAILED', completed_at = clock_timestamp(),
       error_code = 'AGENT_LOST_DURING_APPLY',
       error_message = 'The agent went silent while Terraform may have been changing resources. '
-        'Nothing was run again. Check the real state and the state lock before the next run.'
+        'Nothing was run again, and the end of the log may be missing. Check the real state and the '
+        'state lock before the next run.'
     where p.id = p_provision_id
     returning p.status into v_status;
   elsif exists (select from public.provisions p
       where p.id = p_provision_id and p.cancel_requested_at is not null) then
     update public.provisions p set status = 'CANCELLED', completed_at = clock_timestamp(),
       error_code = 'AGENT_LOST',
-      error_message = 'Cancelled; the agent went silent before it changed anything.'
+      error_message = 'Cancelled; the agent went silent before it changed anything. The end of the '
+        'log may be missing.'
     where p.id = p_provision_id
     returning p.status into v_status;
   else
@@ -1417,7 +1419,8 @@ begin
       update public.provisions p set status = 'FAILED', completed_at = clock_timestamp(),
         error_code = 'AGENT_LOST',
         error_message = format('The agent went silent in each of %s attempts, before it changed '
-          'anything. Check the agent''s host, then submit again.', p.attempt)
+          'anything; the ends of their logs may be missing. Check the agent''s host, then submit '
+          'again.', p.attempt)
       where p.id = p_provision_id
       returning p.status into v_status;
     end if;

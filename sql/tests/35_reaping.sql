@@ -50,6 +50,7 @@ begin
   end loop;
   v_provision := tests.provision(v_provision.id);
   assert v_provision.status = 'FAILED' and v_provision.error_code = 'AGENT_LOST';
+  assert v_provision.error_message like '%ends of their logs may be missing%';
   assert v_provision.completed_at is not null;
 end $$;
 
@@ -69,6 +70,7 @@ begin
   assert (tests.claim()).id is distinct from v_provision.id;
   v_provision := tests.provision(v_provision.id);
   assert v_provision.status = 'FAILED' and v_provision.error_code = 'AGENT_LOST_DURING_APPLY';
+  assert v_provision.error_message like '%end of the log may be missing%';
   assert (select count(*) from public.provision_leases) = 1;
 end $$;
 
@@ -96,7 +98,9 @@ begin
   update public.provisions set cancel_requested_at = now();
   perform tests.silence(v_provision.id, '106 s');
   perform tests.claim();
-  assert (tests.provision(v_provision.id)).status = 'CANCELLED';
+  v_provision := tests.provision(v_provision.id);
+  assert v_provision.status = 'CANCELLED';
+  assert v_provision.error_message like '%end of the log may be missing%';
 end $$;
 
 -- scenario: another cluster's heartbeat notices the lone dead agent, but not at every beat

@@ -1,7 +1,7 @@
 """Where the files shipped with the package are: inside the wheel, or at the top of the checkout.
 
-``sql/`` and ``templates/`` are force-included into the wheel, which an editable install does not
-see; so both places are looked at. Reads files; knows no database.
+``sql/``, ``templates/`` and ``charts/`` are force-included into the wheel, which an editable
+install does not see; so both places are looked at. Reads files; knows no database.
 """
 
 from functools import cache
@@ -28,6 +28,15 @@ def templates() -> Path:
     return _find("templates")
 
 
+@cache
+def chart() -> Path:
+    """Return the folder of the Helm chart of agents.
+
+    :raises FileNotFoundError: the installation is broken; reinstall the package
+    """
+    return _find("charts") / "tendril"
+
+
 def migrations() -> list[Path]:
     """Return every migration, in the order in which they apply."""
     return sorted((root() / "migrations").glob("[0-9]*_*.sql"))
@@ -37,6 +46,11 @@ def migrations() -> list[Path]:
 def read(name: str) -> str:
     """Return the text of ``sql/<name>``, for example ``queries/provisions.sql``."""
     return (root() / name).read_text(encoding="utf-8")
+
+
+def bundled_postgres() -> Path | None:
+    """Return the archive of a Postgres server, which only the folder build of the binary has."""
+    return next(_HERE.glob("postgres-*.tar.gz"), None)
 
 
 def _find(name: str) -> Path:

@@ -1,8 +1,7 @@
 """Carries a schedule out: keeps the queues filled, and strikes each run at its moment."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
@@ -15,14 +14,11 @@ from tests.chaos.scene import Agent, Scene
 from tests.chaos.script import Moment, Run, Strike
 from tests.chaos.waiting import until
 
-T = TypeVar("T")
-
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 _LOOK_S = 0.1
 _AHEAD = 5  # provisions of a cluster that are not over: two run, three wait
 _STUCK_S = 300.0  # without the end of any provision
 _SETTLE_S = 60.0  # for verdicts that the return of an agent withdraws
-_AWAY_S = 120.0  # for the database, after whatever strike
 
 
 class Conductor:
@@ -54,7 +50,7 @@ class Conductor:
     async def evidence(self) -> list[Case]:
         """Return all that is known of each submitted provision."""
         scene = self._scene
-        rows, chunks, audit = await self._ask(database.evidence)
+        rows, chunks, audit = await self._scene.ask(database.evidence)
         return await anyio.to_thread.run_sync(
             lambda: cases(
                 self._runs, rows, chunks, audit, scene.injuries,
@@ -76,14 +72,17 @@ class Conductor:
         self._runs[provision_id] = run
         cluster_id = self._scene.cluster_ids[run.cluster]
         snapshot = self._snapshot(run)
-        await self._ask(lambda url: database.submit(url, provision_id, cluster_id, run, snapshot))
+        await self._scene.ask(
+            lambda url: database.submit(url, provision_id, cluster_id, run, snapshot)
+        )
         for strike in run.strikes:
             strikes.start_soon(self._strike, provision_id, run, strike)
 
     async def _strike(self, provision_id: str, run: Run, strike: Strike) -> None:
         await self._moment(provision_id, run, strike.moment)
         await anyio.sleep(strike.delay_s)
-        hurt = await faults.strike(self._scene, self._victim(provision_id, run), strike)
+        victim = self._victim(provision_id, run)
+        hurt = await faults.strike(self._scene, victim, provision_id, strike)
         self._on_struck(run, strike, hurt)
 
     async def _moment(self, provision_id: str, run: Run, moment: Moment) -> None:
@@ -167,18 +166,3 @@ class Conductor:
     def _has_settled(self) -> bool:
         is_provisional = any(standing.is_provisional for standing in self._standing.values())
         return all(map(self._has_ended, self._runs)) and not is_provisional
-
-    async def _ask(self, question: Callable[[str], Awaitable[T]]) -> T:
-        """Ask the database, again while it is away.
-
-        :raises psycopg.OperationalError: it stays away
-        """
-        deadline = time.monotonic() + _AWAY_S
-        while True:
-            try:
-                if url := self._scene.database_url():
-                    return await question(url)
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-            await anyio.sleep(_LOOK_S)

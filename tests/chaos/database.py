@@ -31,6 +31,7 @@ _SUBMIT = (
     "insert into public.provisions (id, cluster_id, stack_key, config_snapshot,"
     " configuration_hash) values (%s, %s, %s, %s, %s) on conflict (id) do nothing"
 )
+_CANCEL = "select public.cancel_provision(%s, %s) as answer"
 _STANDING = (
     "select id::text, status, claimed_by::text as agent_id,"
     " coalesce(error_code, '') = 'AGENT_LOST_DURING_APPLY'"
@@ -89,13 +90,30 @@ async def hurry(url: str) -> None:
 
 async def register(url: str, name: str) -> tuple[str, str]:
     """Make a cluster for two agents; return its id and token."""
+    answer = await _as_owner(url, _REGISTER, (name, 2))
+    return str(answer["cluster_id"]), str(answer["token"])
+
+
+async def cancel(url: str, provision_id: str, *, force: bool) -> bool:
+    """Ask for the end of a provision, as its owner; False if it had ended before.
+
+    May be repeated when its answer is lost.
+    """
+    answer = await _as_owner(url, _CANCEL, (provision_id, force))
+    return answer["cancel"] != "none"
+
+
+async def _as_owner(
+    url: str, query: LiteralString, values: Sequence[object]
+) -> Mapping[str, object]:
     claims = orjson.dumps({"sub": USER_ID, "role": "authenticated"}).decode()
     async with _connected(url) as connection:
         await connection.execute("select set_config('request.jwt.claims', %s, false)", (claims,))
-        cursor = await connection.execute(_REGISTER, (name, 2))
+        cursor = await connection.execute(query, values)
         row = await cursor.fetchone()
     assert row is not None
-    return str(row["answer"]["cluster_id"]), str(row["answer"]["token"])
+    answer: Mapping[str, object] = row["answer"]
+    return answer
 
 
 async def submit(

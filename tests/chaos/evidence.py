@@ -67,6 +67,8 @@ class Injury:
     :ivar held: provisions of which that agent had files at that moment
     :ivar killed: provisions whose Terraform was killed or told to end by it
     :ivar survived: provisions whose Terraform was alive when its agent was killed alone
+    :ivar cancelled: provisions that their owner had cancelled by it
+    :ivar over_at: when it was undone
     :ivar kept: by token, the highest number of each kind of line on disk after a pod's death
     """
 
@@ -76,10 +78,12 @@ class Injury:
     held: frozenset[str] = frozenset()
     killed: frozenset[str] = frozenset()
     survived: frozenset[str] = frozenset()
+    cancelled: frozenset[str] = frozenset()
+    over_at: float = 0.0
     kept: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def touches(self, provision_id: str) -> bool:
-        return provision_id in self.held | self.killed | self.survived
+        return provision_id in self.held | self.killed | self.survived | self.cancelled
 
 
 @dataclass(frozen=True, slots=True)

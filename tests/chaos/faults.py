@@ -7,11 +7,12 @@ together. What it did is written down as an injury; if there was nothing to stri
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import anyio
 import anyio.to_thread
 
-from tests.chaos import disk, processes
+from tests.chaos import clock, database, disk, processes
 from tests.chaos.evidence import Injury, lines_kept
 from tests.chaos.proxy import Mode
 from tests.chaos.scene import Agent, Scene, Supervised
@@ -20,28 +21,43 @@ from tests.chaos.waiting import until
 
 _TERRAFORM_S = 8.0  # to wait for one to strike
 _EXIT_S = 90.0  # to drain, on a busy machine
+_OF_A_CANCEL = 0.3  # how far into the kill's length: while the agent hears of it, or acts on it
 _START_S = 8.0  # to wait for a victim that is being started again
+
+_DAY_S = 24 * 3600  # longer than any limit of an attempt
 
 _AgentFault = Callable[[Agent, Strike], Awaitable[Injury | None]]
 
 
-async def strike(scene: Scene, agent: Agent, what: Strike) -> bool:
-    """Inflict *what* upon *agent*, or upon the control plane of all, and undo it.
+async def strike(scene: Scene, agent: Agent, provision_id: str, what: Strike) -> bool:
+    """Inflict *what* upon a provision, its *agent*, or the control plane of all, and undo it.
 
     Return whether anything was hurt.
     """
     kind = KINDS[what.kind]
-    victim = scene.plane if kind.target is Target.PLANE else agent.supervised
-    async with victim.lock:
-        if scene.is_over:
-            return False
-        if kind.target is Target.PLANE:
-            injury = await _strike_plane(scene, what)
-        else:
-            injury = await _AGENT_FAULTS[what.kind](agent, what)
+    if kind.target is Target.OWNER:
+        injury = await _cancel(scene, agent, provision_id, what)
+    else:
+        async with _victims_lock(scene, agent, kind.target):
+            if scene.is_over:
+                return False
+            if kind.target is Target.PLANE:
+                injury = await _strike_plane(scene, what)
+            else:
+                injury = await _AGENT_FAULTS[what.kind](agent, what)
     if injury is not None:
-        scene.injuries.append(injury)
+        scene.injuries.append(replace(injury, over_at=time.time()))
     return injury is not None
+
+
+def _victims_lock(scene: Scene, agent: Agent, target: Target) -> anyio.Lock:
+    match target:
+        case Target.PLANE:
+            return scene.plane.lock
+        case Target.CLOCK:  # whoever is killed meanwhile begins anew at another time
+            return agent.clock_lock
+        case _:
+            return agent.supervised.lock
 
 
 # --- the agent and its pod ----------------------------------------------------------------------
@@ -96,7 +112,24 @@ async def _pause_agent(agent: Agent, what: Strike) -> Injury | None:
     return Injury(what.kind, at, agent.agent_id, agent.held())
 
 
-# --- Terraform, network, disk -------------------------------------------------------------------
+# --- the owner ----------------------------------------------------------------------------------
+
+
+async def _cancel(scene: Scene, agent: Agent, provision_id: str, what: Strike) -> Injury | None:
+    force = what.kind == "cancel-force"
+    was_asked = await scene.ask(lambda url: database.cancel(url, provision_id, force=force))
+    if not was_asked:
+        return None
+    asked = Injury(what.kind, time.time(), agent.agent_id, cancelled=frozenset({provision_id}))
+    if what.kind != "cancel-kill":
+        return asked
+    await anyio.sleep(what.lasts_s * _OF_A_CANCEL)
+    async with agent.supervised.lock:
+        killed = None if scene.is_over else await _kill_agent(agent, what)
+    return asked if killed is None else replace(killed, at=asked.at, cancelled=asked.cancelled)
+
+
+# --- Terraform, network, clock, disk ------------------------------------------------------------
 
 _TERRAFORM_SIGNALS = {
     "terraform-kill": signal.SIGKILL,
@@ -123,7 +156,12 @@ async def _strike_terraform(agent: Agent, what: Strike) -> Injury | None:
     return Injury(what.kind, at, agent.agent_id, killed=struck)
 
 
-_MODES = {"net-cut": Mode.CUT, "net-stall": Mode.STALL, "net-deaf": Mode.DEAF}
+_MODES = {
+    "net-cut": Mode.CUT,
+    "net-outage": Mode.CUT,
+    "net-stall": Mode.STALL,
+    "net-deaf": Mode.DEAF,
+}
 
 
 async def _strike_network(agent: Agent, what: Strike) -> Injury:
@@ -132,6 +170,14 @@ async def _strike_network(agent: Agent, what: Strike) -> Injury:
     await anyio.sleep(what.lasts_s)
     agent.proxy.become(Mode.PASS)
     return Injury(what.kind, at, agent.agent_id, agent.held())
+
+
+async def _set_clock(agent: Agent, what: Strike) -> Injury:
+    at, held = time.time(), agent.held()
+    clock.step(agent.clock, _DAY_S if what.kind == "clock-forward" else -_DAY_S)
+    await anyio.sleep(what.lasts_s)
+    clock.step(agent.clock, 0)
+    return Injury(what.kind, at, agent.agent_id, held | agent.held())
 
 
 async def _fill_disk(agent: Agent, what: Strike) -> Injury:
@@ -148,9 +194,10 @@ _AGENT_FAULTS: dict[str, _AgentFault] = {
     "agent-interrupt": _end_agent,
     "agent-pause": _pause_agent,
     "agent-silence": _pause_agent,
-    "pod-kill": _kill_pod,
+    **dict.fromkeys(("pod-kill", "pod-outage"), _kill_pod),
     **dict.fromkeys(_TERRAFORM_SIGNALS, _strike_terraform),
     **dict.fromkeys(_MODES, _strike_network),
+    **dict.fromkeys(("clock-forward", "clock-back"), _set_clock),
     "disk-full": _fill_disk,
 }
 
@@ -160,6 +207,7 @@ _AGENT_FAULTS: dict[str, _AgentFault] = {
 
 _PLANE_SIGNALS = {
     "gateway-kill": signal.SIGKILL,
+    "gateway-outage": signal.SIGKILL,
     "gateway-term": signal.SIGTERM,
     "gateway-pause": signal.SIGSTOP,
     "postgres-kill": signal.SIGKILL,
@@ -173,7 +221,7 @@ async def _strike_plane(scene: Scene, what: Strike) -> Injury | None:
         return None
     at, number = time.time(), _PLANE_SIGNALS[what.kind]
     victims = _plane_victims(scene, what.kind)
-    ends = what.kind in ("gateway-kill", "gateway-term", "postgres-kill")
+    ends = what.kind in ("gateway-kill", "gateway-outage", "gateway-term", "postgres-kill")
     if ends:
         scene.plane.expect_end(what.lasts_s)
     if number is signal.SIGSTOP:

@@ -12,6 +12,8 @@ What may happen to a provision follows from what was done to it, and nothing els
 - Its pod was killed: it may be FAILED; what is stored is an exact prefix that holds all that was on
   disk, and the verdict says that a tail may be missing.
 - The disk was full: it may be FAILED; what is missing in its log is said there.
+- Its owner cancelled it: it is CANCELLED, or had come to its end before; and where nothing else
+  hurt it, it was stopped soon.
 """
 
 import re
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
-from tests.chaos.evidence import WAYS, Case, Chunk, Row
+from tests.chaos.evidence import WAYS, Case, Chunk, Injury, Row
 from tests.chaos.script import KINDS, Target
 
 
@@ -34,6 +36,7 @@ class Broken(Enum):
     TAIL_UNSAID = "a tail may be missing, and nobody says so"
     NOT_ADOPTED = "adoptable runs not adopted"
     ORPHANED = "wrong ORPHANED verdicts"
+    UNHEEDED = "cancels that were not heeded"
     UNTRUE = "outcomes that are not what happened"
     STUCK = "stuck provisions"
     CRASHED = "processes that ended by themselves"
@@ -59,6 +62,12 @@ _DISK_CODES = (
     *("TERRAFORM_FAILED", "SPOOL_FAILED", "STEP_FAILED", "WORKSPACE_FAILED"),
     *("TEMPLATE_UNAVAILABLE", "PROCESS_LOST", "AGENT_RESTARTED"),
 )
+#: By which codes it may be CANCELLED: while it waited, while it ran, when its agent was silent.
+_CANCEL_CODES = ("", "CANCELLED", "AGENT_LOST")
+#: After these the control plane may have given an apply up, and gone on without it.
+_SILENCES = ("agent-silence", "pod-outage", "net-outage")
+_HEED_S = 10.0  # for a cancel to reach Terraform, and for that to end, on a busy machine
+_RECOVER_S = 20.0  # for whoever was struck to be heard again
 _TAIL_SAID = re.compile(r"tail|may be missing|may be incomplete", re.IGNORECASE)
 _GAP_SAID = re.compile(r"bytes? of output (?:is|are) missing")
 _BROKEN_BY_TERRAFORM = re.compile(r"\nterraform_data\.printer \(local-exec\): (?!chaos )")
@@ -129,8 +138,8 @@ def ends_as_it_may(case: Case) -> Iterator[Finding]:
 
 def _is_excused(case: Case, row: Row) -> bool:
     code = row.error_code or ""
-    if row.status != "FAILED":
-        return False
+    if row.status == "CANCELLED":
+        return bool(_cancels(case)) and code in _CANCEL_CODES
     if code == "AGENT_SHUTDOWN":
         return any(
             injury.kind == "agent-interrupt" and injury.agent_id == row.claimed_by
@@ -139,10 +148,10 @@ def _is_excused(case: Case, row: Row) -> bool:
     if code == "CONTROL_PLANE_LOST":  # said by its definition before the apply only
         return not case.witness.starts and bool(_outages(case))
     if code == "AGENT_LOST_DURING_APPLY" and "late_result" in row.execution_metadata:
-        return _was(case, "agent-silence")
+        return any(_was(case, kind) for kind in _SILENCES)
     return (
         (_terraform_was_ended(case) and code in _TERRAFORM_CODES)
-        or (_was(case, "pod-kill") and code in _POD_CODES)
+        or (_pod_died(case) and code in _POD_CODES)
         or (_was(case, "disk-full") and code in _DISK_CODES)
     )
 
@@ -161,8 +170,21 @@ def says_what_happened(case: Case) -> Iterator[Finding]:
         return
     if row.status == "SUCCESS" and len(case.witness.ends) != 1:
         yield Broken.UNTRUE, f"SUCCESS, and {len(case.witness.ends)} applies came to their end"
-    if row.status == "CANCELLED":
+    if row.status == "CANCELLED" and not _cancels(case):
         yield Broken.UNTRUE, "CANCELLED, and nobody asked for it"
+    late = [at for at in case.witness.starts if row.completed_at and at > row.completed_at]
+    if late:
+        yield Broken.UNTRUE, f"{row.status} at {row.completed_at}, and an apply began at {late}"
+
+
+def heeds_its_owner(case: Case) -> Iterator[Finding]:
+    """Look for an apply that went on long after its cancel, with nobody hurt who had to hear."""
+    for cancel in _cancels(case):
+        if _is_disturbed(case, cancel):
+            continue
+        after_s = [at - cancel.at for at in (*case.witness.starts, *case.witness.ends)]
+        if max(after_s, default=0.0) > _HEED_S:
+            yield Broken.UNHEEDED, f"its apply went on {max(after_s):.1f} s after {cancel.kind}"
 
 
 def orphans_only_the_dead(case: Case) -> Iterator[Finding]:
@@ -171,8 +193,8 @@ def orphans_only_the_dead(case: Case) -> Iterator[Finding]:
     lock = row.execution_metadata.get("lock") if row else None
     if row is None or not isinstance(lock, dict) or lock.get("state") != "ORPHANED":
         return
-    deadly = ("pod-kill", "agent-interrupt")
-    if not (_terraform_was_ended(case) or any(_was(case, kind) for kind in deadly)):
+    was_ended = _terraform_was_ended(case) or _pod_died(case) or _cancels(case)
+    if not (was_ended or _was(case, "agent-interrupt")):
         yield Broken.ORPHANED, "ORPHANED, and nothing of it was killed or told to end"
     last = max(case.witness.ends, default=0.0)
     if last > (row.completed_at or 0.0):
@@ -219,7 +241,7 @@ def _compare(
     stream = "STDERR" if way == "err" else "STDOUT"
     text = "".join(chunk.text for chunk in chunks if chunk.stream == stream)
     numbers, rest = _lines_in(text, case.run.token, way)
-    may_end_early = row.status != "SUCCESS" or _was(case, "pod-kill")
+    may_end_early = row.status != "SUCCESS" or _pod_died(case)
     repeated = sum(later <= earlier for earlier, later in pairwise(numbers))
     if repeated:
         yield Broken.LOG_DOUBLED, f"{repeated} of {len(numbers)} lines of {way} come again"
@@ -238,12 +260,12 @@ def _compare(
 
 def _needed(case: Case, row: Row, way: str) -> tuple[int, str]:
     """Return how many lines must be stored at least, and why."""
-    if row.status == "SUCCESS" and not _was(case, "pod-kill"):
+    if row.status == "SUCCESS" and not _pod_died(case):
         return case.run.lines, "were printed by a run that is a SUCCESS"
     kept = max(
         (injury.kept.get(case.run.token, {}).get(way, 0) for injury in case.injuries), default=0
     )
-    if _was(case, "pod-kill"):
+    if _pod_died(case):
         return kept, "were on disk when the pod was killed"
     if way == "ui":  # these may have died within Terraform
         return kept, "were on disk"
@@ -253,7 +275,7 @@ def _needed(case: Case, row: Row, way: str) -> tuple[int, str]:
 def says_that_a_tail_may_be_missing(case: Case) -> Iterator[Finding]:
     """Whoever loses a pod in its apply is told that the log may lack its end."""
     row = case.row
-    if row is None or row.status not in _ENDED or not _was(case, "pod-kill"):
+    if row is None or row.status not in _ENDED or not _pod_died(case):
         return
     stored = {
         way: max(_lines_in(_text(case, way), case.run.token, way)[0], default=0) for way in WAYS
@@ -270,6 +292,7 @@ RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     ends_as_it_may,
     applies_once,
     says_what_happened,
+    heeds_its_owner,
     orphans_only_the_dead,
     is_numbered_without_holes,
     stores_what_was_printed,
@@ -287,6 +310,34 @@ def _was(case: Case, kind: str) -> bool:
     )
 
 
+def _cancels(case: Case) -> list[Injury]:
+    return [injury for injury in case.injuries if case.provision_id in injury.cancelled]
+
+
+def _is_disturbed(case: Case, cancel: Injury) -> bool:
+    """Tell whether anything else was struck of those who had to hear of a cancel."""
+    claimed_by = case.row.claimed_by if case.row else None
+    return cancel.kind == "cancel-kill" or any(
+        injury is not cancel
+        and injury.at < cancel.at + _HEED_S
+        and injury.over_at > cancel.at - _RECOVER_S
+        and not injury.cancelled
+        and (
+            KINDS[injury.kind].target is Target.PLANE
+            or injury.agent_id == claimed_by
+            or injury.touches(case.provision_id)
+        )
+        for injury in case.injuries
+    )
+
+
+def _pod_died(case: Case) -> bool:
+    return any(
+        KINDS[injury.kind].target is Target.POD and injury.touches(case.provision_id)
+        for injury in case.injuries
+    )
+
+
 def _terraform_was_ended(case: Case) -> bool:
     return any(
         case.provision_id in injury.killed and KINDS[injury.kind].target is Target.TERRAFORM
@@ -300,7 +351,7 @@ def _outages(case: Case) -> list[str]:
         injury.kind
         for injury in case.injuries
         if KINDS[injury.kind].target in (Target.PLANE, Target.NETWORK)
-        or injury.kind in ("agent-pause", "agent-silence")
+        or injury.kind in ("agent-pause", *_SILENCES)
     ]
 
 

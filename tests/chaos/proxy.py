@@ -1,11 +1,16 @@
-"""A TCP proxy between one agent and the control plane that can be cut, stalled and deafened."""
+"""A TCP proxy between one agent and the control plane that can be cut, stalled and deafened.
 
+With a certificate it speaks TLS to the agent, as whatever stands in front of a real control plane.
+"""
+
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 
 import anyio
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
 
 _READ_BYTES = 65536
 _BROKEN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError)
@@ -22,10 +27,12 @@ class Proxy:
     """See the module.
 
     :ivar port: where it listens, on loopback
+    :ivar tls: its certificate, for connections that begin; None for plain TCP
     """
 
-    def __init__(self, port: int, target_port: int) -> None:
+    def __init__(self, port: int, target_port: int, tls: ssl.SSLContext | None) -> None:
         self.port = port
+        self.tls = tls
         self._target_port = target_port
         self._mode = Mode.PASS
         self._flows = anyio.Event()
@@ -56,8 +63,9 @@ class Proxy:
             if self._mode is Mode.CUT:
                 return
             try:
+                stream = await self._secured(client)
                 server = await anyio.connect_tcp("127.0.0.1", self._target_port)
-            except OSError:
+            except _BROKEN:
                 return
             async with server, anyio.create_task_group() as tasks:
                 cut = self._cut
@@ -66,15 +74,22 @@ class Proxy:
                     await cut.wait()
                     tasks.cancel_scope.cancel()
 
-                async def pump(source: SocketStream, sink: SocketStream, *, answers: bool) -> None:
+                async def pump(source: ByteStream, sink: ByteStream, *, answers: bool) -> None:
                     await self._pump(source, sink, answers=answers)
                     tasks.cancel_scope.cancel()
 
                 tasks.start_soon(reset)
-                tasks.start_soon(lambda: pump(client, server, answers=False))
-                tasks.start_soon(lambda: pump(server, client, answers=True))
+                tasks.start_soon(lambda: pump(stream, server, answers=False))
+                tasks.start_soon(lambda: pump(server, stream, answers=True))
 
-    async def _pump(self, source: SocketStream, sink: SocketStream, *, answers: bool) -> None:
+    async def _secured(self, client: SocketStream) -> ByteStream:
+        if self.tls is None:
+            return client
+        return await TLSStream.wrap(
+            client, server_side=True, ssl_context=self.tls, standard_compatible=False
+        )
+
+    async def _pump(self, source: ByteStream, sink: ByteStream, *, answers: bool) -> None:
         try:
             while True:
                 data = await source.receive(_READ_BYTES)
@@ -86,11 +101,12 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxying(target_port: int) -> AsyncIterator[Proxy]:
+async def proxying(target_port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
     """Run a proxy on a free port until the block ends."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with listener, anyio.create_task_group() as tasks:
-        proxy = Proxy(listener.extra(SocketAttribute.local_port), target_port)  # noqa: S610 - not Django's extra
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - not Django's extra
+        proxy = Proxy(port, target_port, tls)
         tasks.start_soon(listener.serve, proxy.handle)
         yield proxy
         tasks.cancel_scope.cancel()

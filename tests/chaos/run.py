@@ -11,8 +11,9 @@ from pathlib import Path
 import orjson
 from bench.frame import machine
 
-from tests.chaos import processes, scene, script
+from tests.chaos import clock, processes, scene, script
 from tests.chaos.conductor import Conductor
+from tests.chaos.disk import can_mount
 from tests.chaos.evidence import Case
 from tests.chaos.judge import Broken, Violation, judge, judge_rest, judge_stack
 from tests.chaos.scene import CLUSTERS
@@ -87,6 +88,21 @@ class Result:
         return orjson.dumps(content, option=orjson.OPT_INDENT_2)
 
 
+def left_out() -> dict[str, str]:
+    """Return the kinds that cannot be inflicted on this machine, each with the reason."""
+    reasons = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if not can_mount(Path(folder)):
+            reasons["disk-full"] = "this user may not mount a small tmpfs"
+    if clock.library() is None:
+        for kind in script.KINDS.values():
+            if kind.target is script.Target.CLOCK:
+                reasons[kind.name] = (
+                    "libfaketime is not installed (on Debian: apt install faketime)"
+                )
+    return reasons
+
+
 async def chaos(
     runs: int, seed: int, kinds: Sequence[str], *, progress: Callable[[str], None] = lambda _: None
 ) -> Result:
@@ -100,7 +116,11 @@ async def chaos(
         progress(f"{seconds:6.1f} s  run {run.number:3}  {strike.kind}{'' if hurt else ': missed'}")
 
     result.folder = Path(tempfile.mkdtemp(prefix="tendril-chaos-"))
-    async with scene.running(result.folder, small_disks="disk-full" in kinds) as stage:
+    clocks = [kind for kind in kinds if script.KINDS[kind].target is script.Target.CLOCK]
+    faketime = clock.library() if clocks else None
+    async with scene.running(
+        result.folder, small_disks="disk-full" in kinds, faketime=faketime
+    ) as stage:
         conductor = Conductor(stage, struck)
         await conductor.perform(script.schedule(seed, runs, kinds, CLUSTERS))
         found = await conductor.evidence()
@@ -143,7 +163,10 @@ def _judged(found: Sequence[Case]) -> list[Violation]:
 
 
 def _is_adoptable(case: Case) -> bool:
-    return any(case.provision_id in injury.survived for injury in case.injuries)
+    """Tell whether its Terraform outlived its agent, with nobody asking for its end."""
+    return any(case.provision_id in injury.survived for injury in case.injuries) and not any(
+        case.provision_id in injury.cancelled for injury in case.injuries
+    )
 
 
 def _left_running(folder: Path) -> list[str]:

@@ -8,23 +8,27 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 import orjson
 import psycopg
 
-from tests.chaos import database, processes
+from tests.chaos import clock, database, processes
 from tests.chaos.disk import small_disk
 from tests.chaos.evidence import Injury
 from tests.chaos.proxy import Proxy, proxying
 from tests.chaos.waiting import until
 from tests.conftest import TENDRIL
 from tests.integration.agents import template_repo
+
+T = TypeVar("T")
 
 TEMPLATE = Path(__file__).parent / "template"
 CLUSTERS = 2
@@ -33,6 +37,7 @@ _LOOK_S = 0.05
 _START_S = 60.0
 _END_S = 60.0
 _RESTART_S = 0.5
+_AWAY_S = 120.0  # for the database, after whatever strike
 #: What an agent says once it may have something to lose by a plain SIGTERM, and when no longer.
 _IN_CHARGE, _DONE = "online:", "nothing is left running"
 
@@ -95,6 +100,7 @@ class Supervised:
             self.is_struck = False
             self.process = await anyio.to_thread.run_sync(self._started)
             await until(lambda: not self.is_running)
+            clock.forget(self.pid)
             if not (self.is_struck or self.is_over):
                 self.surprises.append(f"{self._folder.name} ended by itself: {self.exit_code}")
             if not self.is_over:
@@ -148,10 +154,16 @@ class Agent:
     proxy: Proxy
     supervised: Supervised
     has_small_disk: bool
+    clock_lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
     def state_dir(self) -> Path:
         return self.home / "state"
+
+    @property
+    def clock(self) -> Path:
+        """What its wall clock is set by, where it can be."""
+        return self.home / "clock"
 
     @property
     def agent_id(self) -> str | None:
@@ -206,6 +218,21 @@ class Scene:
         everybody = [self.plane, *(agent.supervised for agent in self.agents)]
         return [what for each in everybody for what in each.surprises]
 
+    async def ask(self, question: Callable[[str], Awaitable[T]]) -> T:
+        """Ask the database, again while it is away.
+
+        :raises psycopg.OperationalError: it stays away
+        """
+        deadline = time.monotonic() + _AWAY_S
+        while True:
+            try:
+                if url := self.database_url():
+                    return await question(url)
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+            await anyio.sleep(_LOOK_S)
+
     async def is_up(self, within_s: float) -> bool:
         """Wait until the database answers; False if it does not in time."""
         with anyio.move_on_after(within_s):
@@ -224,10 +251,14 @@ class Scene:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, small_disks: bool) -> AsyncIterator[Scene]:
+async def running(
+    folder: Path, *, small_disks: bool, faketime: Path | None = None
+) -> AsyncIterator[Scene]:
     """Set the scene in *folder* until the block ends; then end everything in order.
 
     What is left in the folder, and what is left running, is for the judge.
+
+    :param faketime: the library by which agents' clocks can be set; None: they cannot
     """
     for name in ("plane", "witness", "states"):
         (folder / name).mkdir()
@@ -252,9 +283,14 @@ async def running(folder: Path, *, small_disks: bool) -> AsyncIterator[Scene]:
                     if small_disks:
                         stack.enter_context(small_disk(home / "state"))
                     env = _environment(said, cluster_id, token, proxy.port, home)
-                    agent = Supervised([*TENDRIL, "run"], env, home)
-                    tasks.start_soon(agent.keep_running)
-                    scene.agents.append(Agent(home.name, number, home, proxy, agent, small_disks))
+                    agent = Agent(
+                        home.name, number, home, proxy,
+                        Supervised([*TENDRIL, "run"], env, home), small_disks,
+                    )  # fmt: skip
+                    if faketime is not None:
+                        env.update(clock.environment(faketime, agent.clock))
+                    tasks.start_soon(agent.supervised.keep_running)
+                    scene.agents.append(agent)
             yield scene
         finally:
             scene.is_over = True

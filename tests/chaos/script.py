@@ -27,7 +27,9 @@ class Target(Enum):
     TERRAFORM = auto()
     NETWORK = auto()  # between that agent and the control plane
     DISK = auto()  # the one that holds that agent's state directory
+    CLOCK = auto()  # the wall clock that the agent reads
     PLANE = auto()  # the control plane of everybody
+    OWNER = auto()  # nobody: the provision's owner wants no more of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,23 @@ KINDS = {
         Kind("agent-pause", Target.AGENT, (0.5, 6.0), "SIGSTOP, then SIGCONT"),
         Kind("agent-silence", Target.AGENT, (42.0, 46.0), "SIGSTOP beyond the verdict", weight=1),
         Kind("pod-kill", Target.POD, (0.2, 3.0), "kill -9 of the agent and all that it started"),
+        Kind("pod-outage", Target.POD, (42.0, 46.0), "the same, away beyond the verdict", weight=1),
         Kind("terraform-kill", Target.TERRAFORM, (0.0, 0.0), "kill -9 of terraform"),
         Kind("terraform-term", Target.TERRAFORM, (0.0, 0.0), "SIGTERM to terraform"),
         Kind("terraform-pause", Target.TERRAFORM, (0.5, 4.0), "SIGSTOP, then SIGCONT"),
         Kind("net-cut", Target.NETWORK, (0.5, 6.0), "connections reset, new ones refused"),
         Kind("net-stall", Target.NETWORK, (0.5, 6.0), "nothing gets through either way"),
         Kind("net-deaf", Target.NETWORK, (0.5, 4.0), "requests arrive, answers are lost"),
+        Kind("net-outage", Target.NETWORK, (42.0, 46.0), "cut beyond the verdict", weight=1),
+        Kind("clock-forward", Target.CLOCK, (0.5, 6.0), "the agent's wall clock is a day ahead"),
+        Kind("clock-back", Target.CLOCK, (0.5, 6.0), "the agent's wall clock is a day behind"),
+        Kind("cancel", Target.OWNER, (0.0, 0.0), "its owner cancels it"),
+        Kind("cancel-force", Target.OWNER, (0.0, 0.0), "its owner cancels it by force"),
+        Kind("cancel-kill", Target.OWNER, (0.2, 3.0), "cancelled, and kill -9 of its agent"),
         Kind("disk-full", Target.DISK, (0.5, 2.0), "no byte free in the state directory"),
         Kind("gateway-kill", Target.PLANE, (0.2, 2.0), "kill -9; Postgres ends with it", weight=2),
         Kind("gateway-term", Target.PLANE, (0.2, 2.0), "SIGTERM", weight=2),
+        Kind("gateway-outage", Target.PLANE, (42.0, 46.0), "kill -9; long away", weight=1),
         Kind("gateway-pause", Target.PLANE, (0.5, 5.0), "SIGSTOP, then SIGCONT", weight=2),
         Kind("postgres-kill", Target.PLANE, (0.2, 2.0), "kill -9 of the postmaster", weight=2),
         Kind("postgres-crash", Target.PLANE, (0.0, 0.0), "kill -9 of a backend", weight=2),

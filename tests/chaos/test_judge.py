@@ -73,9 +73,17 @@ def _hit(
     return (
         Injury(
             kind, 92.0, _AGENT, this, this if killed else none, this if survived else none,
-            {_RUN.token: kept or {}},
+            kept={_RUN.token: kept or {}},
         ),
     )  # fmt: skip
+
+
+def _cancelled(kind: str = "cancel", *, at: float = 92.0) -> Injury:
+    return Injury(kind, at, _AGENT, cancelled=frozenset({_ID}), over_at=at)
+
+
+def _over(injuries: tuple[Injury, ...], *, at: float) -> tuple[Injury, ...]:
+    return tuple(replace(injury, at=at - 1.0, over_at=at) for injury in injuries)
 
 
 def _half(kind: str, code: str, message: str = "", *, stored: int, kept: int = 0) -> Case:
@@ -123,6 +131,10 @@ _FINE = {
         _row("FAILED", "CONTROL_PLANE_LOST"),
         chunks=(), witness=Witness(), injuries=(Injury("gateway-kill", 92.0),),
     ),
+    "late_and_dead": replace(
+        _half("pod-outage", "AGENT_LOST_DURING_APPLY", _TAIL, stored=3, kept=3),
+        row=_row("FAILED", "AGENT_LOST_DURING_APPLY", _TAIL, late_result={"status": "FAILED"}),
+    ),
     "late": _case(
         _row("FAILED", "AGENT_LOST_DURING_APPLY", late_result={"status": "SUCCESS"}),
         injuries=_hit("agent-silence"),
@@ -131,6 +143,18 @@ _FINE = {
         _row("FAILED", "TERRAFORM_FAILED", lost_log_bytes=50),
         chunks=_log([1, 2, 5], [1, 6], [4], system="[50 bytes of output are missing: …]\n"),
         injuries=_hit("disk-full"),
+    ),
+    "cancelled_while_it_waited": _case(
+        _row("CANCELLED"), chunks=(), witness=Witness(), injuries=(_cancelled(),)
+    ),
+    "cancelled_while_it_ran": _case(
+        _row("CANCELLED", "CANCELLED"),
+        chunks=_log(range(1, 5), range(1, 5), range(1, 4)),
+        witness=_witness(4, ends=0), injuries=(_cancelled(),),
+    ),
+    "cancelled_as_it_came_to_its_end": _case(injuries=(_cancelled(at=94.9),)),
+    "cancelled_while_its_agent_was_away": _case(
+        injuries=(_cancelled(at=50.0), *_over(_hit("agent-pause"), at=45.0)),
     ),
     "orphaned_by_an_interrupt": _case(
         _row("FAILED", "AGENT_SHUTDOWN", lock={"state": "ORPHANED"}),
@@ -239,6 +263,23 @@ _PLANTED: dict[str, tuple[Broken, Case]] = {
     ),
     "success_without_an_apply": (Broken.UNTRUE, _case(witness=_witness(starts=0, ends=0))),
     "success_that_did_not_end": (Broken.UNTRUE, _case(witness=_witness(ends=0))),
+    "cancelled_by_another_code": (
+        Broken.LOST, _case(_row("CANCELLED", "INTERNAL"), injuries=(_cancelled(),))
+    ),
+    "failed_since_it_was_cancelled": (
+        Broken.LOST, _case(_row("FAILED", "TERRAFORM_FAILED"), injuries=(_cancelled(),))
+    ),
+    "cancelled_with_lines_lost": (
+        Broken.LOG_LOST,
+        _case(_row("CANCELLED", "CANCELLED"), chunks=_log([1], [1], [1]),
+              witness=_witness(4, ends=0), injuries=(_cancelled(),)),
+    ),
+    "cancelled_and_applied_all_the_same": (Broken.UNHEEDED, _case(injuries=(_cancelled(at=70.0),))),
+    "applied_after_it_was_cancelled": (
+        Broken.UNTRUE,
+        _case(_row("CANCELLED"), witness=replace(_witness(), starts=(101.0,)),
+              injuries=(_cancelled(),)),
+    ),
     "cancelled_by_nobody": (Broken.UNTRUE, _case(_row("CANCELLED"))),
 }  # fmt: skip
 

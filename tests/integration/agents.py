@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,11 +61,16 @@ class Agent:
 
 @dataclass
 class Fleet:
-    """Starts agents of one cluster; all are gone when the test ends."""
+    """Starts agents of one cluster; all are gone when the test ends.
+
+    :ivar program: what an agent is started with, before ``run``
+    """
 
     plane: RunningPlane
     cluster: Registration
     folder: Path
+    program: Sequence[str] = TENDRIL
+    prefix: Sequence[str] = ()  # of the command
 
     def environment(self, name: str) -> dict[str, str]:
         return {
@@ -86,7 +91,8 @@ class Fleet:
         home.mkdir(exist_ok=True)
         env = {**self.environment(name), **extra}
         with (home / "log").open("wb") as log:
-            process = subprocess.Popen([*TENDRIL, "run", *options], env=env, stdout=log, stderr=log)
+            argv = [*self.prefix, *self.program, "run", *options]
+            process = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
         try:
             yield Agent(process, home / "log", home / "state", home / "workspaces")
         finally:

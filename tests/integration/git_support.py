@@ -253,14 +253,28 @@ def serving(host: Host, certificate: Path, key: Path, *, as_name: str) -> Iterat
     """Serve *host* on a free port; its name is *as_name* with the port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    with _running(host, context) as port:
+        host.name = f"{as_name}:{port}"
+        yield host
+
+
+@contextmanager
+def serving_plainly(host: Host) -> Iterator[int]:
+    """Serve *host* without TLS, for whatever puts TLS in front of it; yield the port."""
+    with _running(host, None) as port:
+        yield port
+
+
+@contextmanager
+def _running(host: Host, context: ssl.SSLContext | None) -> Iterator[int]:
     handler = type("Handler", (_Handler,), {"host": host})
     with _Server(("127.0.0.1", 0), handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        host.name = f"{as_name}:{server.server_port}"
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:
-            yield host
+            yield server.server_port
         finally:
             server.shutdown()
             thread.join()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -27,12 +27,12 @@ from tendril_rt.runner.attended import (
 from tendril_rt.runner.launched import (
     COOKIE,
     Ended,
-    Identity,
     RunFolder,
     Running,
     Vanished,
     find,
 )
+from tendril_rt.runner.procfs import Identity
 
 from .runner_support import Recorded, is_running, kill, recording, until
 
@@ -266,6 +266,21 @@ def test_an_identity_is_pid_and_start_time() -> None:
     assert Identity.parse(stat_line.removesuffix("\n")) is None
 
 
+@pytest.mark.parametrize("ahead_s", [-86400.0, 86400.0])
+async def test_nothing_ages_by_a_wall_clock_that_is_set(scene: Scene, ahead_s: float) -> None:
+    """Its files keep the times of the clock as it was before."""
+    await scene.abandoned(_WAITS)
+    begun = scene.run_dir / "process"
+    written_at = begun.stat().st_mtime - ahead_s
+    os.utime(begun, (written_at, written_at))
+
+    assert 0.0 <= RunFolder(scene.run_dir).ran_s() < 600.0
+    scene.touch("finish")
+    done = await scene.adopted(replace(_PATIENT, timeout_s=3600.0))
+    assert (done.exit_code, done.timed_out) == (7, False)
+    assert 0.0 <= done.duration_s < 600.0
+
+
 async def test_what_happened_on_another_boot_has_vanished(scene: Scene) -> None:
     await scene.abandoned(_WAITS)
     machine = scene.run_dir / "machine"
@@ -405,7 +420,7 @@ if os.fork() == 0:
 
     stray = int((scene.folder / "stray").read_text())
     assert done.exit_code == 0
-    assert not is_running(stray)
+    await until(lambda: not is_running(stray))  # SIGKILL was sent; dying takes a moment
 
 
 async def test_a_leftover_is_stopped_and_what_has_ended_is_left_alone(scene: Scene) -> None:
@@ -414,7 +429,7 @@ async def test_a_leftover_is_stopped_and_what_has_ended_is_left_alone(scene: Sce
     await end_leftover(scene.run_dir, StopPolicy(grace_s=0.2, kill=True))
 
     assert scene.signals == ["SIGINT"]
-    assert not is_running(scene.child)
+    await until(lambda: not is_running(scene.child))
     assert find(scene.run_dir) == Ended(-9)
     await end_leftover(scene.run_dir, StopPolicy(grace_s=0.2, kill=True))
     await end_leftover(scene.folder / "missing", StopPolicy(grace_s=0.2, kill=True))

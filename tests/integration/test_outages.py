@@ -28,6 +28,7 @@ pytestmark = pytest.mark.integration
 
 _LINES = 60
 _OUTAGE_S = 1.5
+_TIMEOUT_S = 2.0  # of the agent, for an answer
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -65,6 +66,7 @@ class Proxy:
         self.answer: Answer | None = None
         self.answered = 0
         self.swallows = False
+        self.delay_s = 0.0
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.answer is not None:
@@ -79,6 +81,9 @@ class Proxy:
             ) as answer,
         ):  # fmt: skip
             content = await answer.read()
+            if self.delay_s:  # the plane has acted, and nobody waits for its answer any more
+                self.answered += 1
+                await anyio.sleep(self.delay_s)
             if self.swallows:  # the plane has acted, and nobody hears of it
                 self.answered += 1
                 return await _hang_up(request)
@@ -114,8 +119,11 @@ async def _never(_: web.Request) -> web.StreamResponse:
 
 @pytest.mark.parametrize(
     "answer",
-    [_never, _login_page, _not_found, _redirect, _wrong_key, _unavailable, _hang_up, None],
-    ids=lambda answer: answer.__name__.strip("_") if answer else "answers_are_swallowed",
+    [
+        *(_never, _login_page, _not_found, _redirect, _wrong_key, _unavailable, _hang_up),
+        *("answers_are_swallowed", "answers_are_late"),
+    ],
+    ids=lambda answer: answer if isinstance(answer, str) else answer.__name__.strip("_"),
 )
 async def test_no_line_is_lost_and_nothing_runs_twice(
     plane: RunningPlane,
@@ -123,7 +131,7 @@ async def test_no_line_is_lost_and_nothing_runs_twice(
     user: Owner,
     repo: str,
     tmp_path: Path,
-    answer: Answer | None,
+    answer: Answer | str,
 ) -> None:
     variables = {"name": "whole", "lines": _LINES, "pause_seconds": 0.03}
     async with _proxy(plane.url) as (proxy, url):
@@ -132,7 +140,7 @@ async def test_no_line_is_lost_and_nothing_runs_twice(
             SUPABASE_URL=url,
             TENDRIL_REALTIME="false",
             TENDRIL_POLL_INTERVAL_S="0.2",
-            TENDRIL_REQUEST_TIMEOUT_S="2",
+            TENDRIL_REQUEST_TIMEOUT_S=str(_TIMEOUT_S),
         ) as agent:
             await agent.says("online")
             provision_id = await user.create_provision(
@@ -143,10 +151,12 @@ async def test_no_line_is_lost_and_nothing_runs_twice(
                 return "line 3 of" in await log_text(user, provision_id) or None
 
             await eventually(underway, "no output", lambda: agent.log)
-            proxy.answer, proxy.swallows = answer, answer is None
+            proxy.answer = None if isinstance(answer, str) else answer
+            proxy.swallows = answer == "answers_are_swallowed"
+            proxy.delay_s = _TIMEOUT_S * 1.5 if answer == "answers_are_late" else 0.0
             await anyio.sleep(_OUTAGE_S)
             assert proxy.answered > 0
-            proxy.answer, proxy.swallows = None, False
+            proxy.answer, proxy.swallows, proxy.delay_s = None, False, 0.0
             state = await ended(user, provision_id)
             agent.signal(signal.SIGTERM)
             assert await agent.exit_code() == 0  # while the proxy, in this loop, still answers

@@ -1,12 +1,17 @@
 """A killed agent's next life: what it finds, takes up, tells and clears away."""
 
+import os
+import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import anyio
 import psycopg
 import pytest
 
 from tendril_rt.control.owner import Owner, Registration
 from tendril_rt.model import ProvisionId, Status, StreamType
+from tests.chaos.proxy import Mode, proxying
 from tests.conftest import RunningPlane
 from tests.integration.agents import (
     Agent,
@@ -73,6 +78,10 @@ def _lines(text: str) -> list[str]:
     return [line for line in printed if line.startswith("line ") or line.endswith(" in all")]
 
 
+async def _is_there(path: Path) -> bool | None:
+    return await anyio.Path(path).exists() or None
+
+
 def _open(gate: Path) -> None:
     gate.touch()
 
@@ -115,6 +124,35 @@ async def test_a_terraform_that_outlived_its_agent_is_taken_up_and_no_line_is_mi
     assert lines == [f"line {n}" for n in range(1, len(lines) + 1)]
     assert last == f"{len(lines)} lines in all"
     assert "the agent was restarted" in await log_text(user, provision_id, StreamType.SYSTEM)
+
+
+async def test_what_a_cancel_ended_while_nobody_looked_is_cancelled(
+    fleet: Fleet, user: Owner, repo: str, gate: Path
+) -> None:
+    port = urlsplit(fleet.plane.url).port
+    assert port is not None
+    with fleet.agent() as first:
+        provision_id = await _counting(user, fleet, repo, gate)
+        await _prints(user, provision_id)
+        run_dir = first.workspace_dir / provision_id / "run" / "apply"
+        # Until it goes on, the signal waits: so the agent is gone before it can see the end.
+        terraform = int((run_dir / "process").read_text().split()[0])
+        os.kill(terraform, signal.SIGSTOP)
+        await user.cancel_provision(provision_id)
+        await eventually(lambda: _is_there(run_dir / "interrupted"), "it was not interrupted")
+        killed(first)
+        os.kill(terraform, signal.SIGCONT)
+        await eventually(lambda: _is_there(run_dir / "exit_code"), "it did not end")
+    async with proxying(port) as proxy:
+        proxy.become(Mode.STALL)
+        with fleet.agent(SUPABASE_URL=f"http://127.0.0.1:{proxy.port}") as second:
+            await second.says("asking the control plane why")
+            proxy.become(Mode.PASS)
+            state = await ended(user, provision_id)
+            second.signal(signal.SIGTERM)
+            assert await second.exit_code() == 0
+
+    assert (state.status, state.error_code) == (Status.CANCELLED, "CANCELLED"), state.error_message
 
 
 async def test_an_apply_that_ended_while_nobody_looked_ends_with_its_own_result(

@@ -133,7 +133,8 @@ import ctypes, os, subprocess
 from pathlib import Path
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from tendril_rt.cli import opaque
-from tendril_rt.runner.launched import COOKIE, RunFolder, machine
+from tendril_rt.runner.launched import COOKIE, RunFolder
+from tendril_rt.runner.procfs import machine
 if os.geteuid() == 0:
     os.setgroups([])
     os.setresgid({nobody}, {nobody}, {nobody})

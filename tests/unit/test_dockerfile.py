@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
@@ -28,6 +29,14 @@ def test_every_build_argument_is_on_the_page() -> None:
 def test_defaults_of_arguments_are_those_on_the_page() -> None:
     for default in re.findall(r"^ARG \w+=(\S*[:/]\S*)", DOCKERFILE, re.MULTILINE):
         assert f"`{default}`" in PAGE
+
+
+def test_what_is_in_the_wheel_reaches_the_build() -> None:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    let_in = (TOP / ".dockerignore").read_text(encoding="utf-8").splitlines()
+
+    assert {path for path in wheel if f"!{path}" not in let_in} == set()
 
 
 def test_without_an_engine_the_build_says_what_it_needs() -> None:

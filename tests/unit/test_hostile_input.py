@@ -20,7 +20,7 @@ from tendril_rt.errors import ControlPlaneError, Unavailable
 from tendril_rt.model import AgentId, Provision, ProvisionId, StreamType
 from tendril_rt.runner import infracost, locks, outputs
 from tendril_rt.runner.infracost import CostUnknown
-from tendril_rt.runner.launched import Identity
+from tendril_rt.runner.procfs import Identity
 from tendril_rt.runner.summary import Summary
 
 AGENT = AgentId("11111111-1111-4111-8111-111111111111")

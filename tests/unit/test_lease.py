@@ -158,6 +158,22 @@ async def test_a_beat_that_fails_reaches_whoever_asked_for_it() -> None:
         await keeper_of(plane).beat()
 
 
+@in_virtual_time
+async def test_without_a_lease_it_wakes_for_its_beats_alone() -> None:
+    plane, looks = Plane(), list[float]()
+
+    def clock() -> float:
+        looks.append(anyio.current_time())
+        return looks[-1]
+
+    keeper = LeaseKeeper(plane, interval_s=INTERVAL_S, clock=clock)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(keeper.run)
+        await anyio.sleep(10 * INTERVAL_S + 1)
+        tasks.cancel_scope.cancel()
+    assert set(looks) == {START} | {at for at, _ in plane.beats}
+
+
 # --- trust ----------------------------------------------------------------------------------------
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tendril_rt.runner import locks
-from tendril_rt.runner.launched import COOKIE, machine
+from tendril_rt.runner.launched import COOKIE
 from tendril_rt.runner.locks import LockAdvice, LockHistory, LockState, LockUse
+from tendril_rt.runner.procfs import machine
 
 CREATED = 1795295712.768127  # 2026-11-21 21:15:12.768127 UTC
 BLOCK = """

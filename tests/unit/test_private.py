@@ -8,8 +8,9 @@ import pytest
 from tendril_rt.agent.record import AttemptRecord
 from tendril_rt.runner import private
 from tendril_rt.runner.backend import configured_type
-from tendril_rt.runner.launched import Identity, RunFolder, Vanished
+from tendril_rt.runner.launched import RunFolder, Vanished
 from tendril_rt.runner.locks import LockHistory
+from tendril_rt.runner.procfs import Identity
 
 
 @pytest.fixture(params=["fifo", "link", "folder", "socket"])

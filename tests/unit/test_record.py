@@ -1,5 +1,6 @@
 """An attempt's record: written at each step, read back as it was."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_what_was_done_and_begun_is_known(tmp_path: Path) -> None:
     assert not record.was_interrupted
     (tmp_path / "apply" / "interrupted").touch()
     assert record.was_interrupted
+
+
+@pytest.mark.parametrize("ahead_s", [-86400.0, 86400.0])
+def test_a_record_does_not_age_by_a_wall_clock_that_is_set(tmp_path: Path, ahead_s: float) -> None:
+    AttemptRecord(PROVISION, started_at=time.time() - ahead_s).save(tmp_path)
+    (read,) = records.load_all(tmp_path)
+
+    assert 0.0 <= read.age_s < 600.0
+
+
+def test_a_record_of_another_boot_has_the_wall_clock_only(tmp_path: Path) -> None:
+    AttemptRecord(PROVISION, started_at=time.time() - 3600.0, machine="before").save(tmp_path)
+    (read,) = records.load_all(tmp_path)
+
+    assert read.age_s == pytest.approx(3600.0, abs=60.0)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 99}', '{"format": 1}'])

@@ -1,5 +1,6 @@
 """The first signal drains, every later one interrupts."""
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -97,3 +98,32 @@ async def test_the_usual_handlers_are_back_when_it_ends() -> None:
         assert signal.getsignal(signal.SIGTERM) is not before
         tasks.cancel_scope.cancel()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_an_echo_of_the_first_is_not_a_second() -> None:
+    calls = _Calls()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(
+            functools.partial(on_stop_signals, calls.first, calls.second, echo_s=60.0)
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+        await calls.reach(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        await anyio.wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert calls.made == ["first"]
+
+
+async def test_what_comes_after_the_echo_is_a_second() -> None:
+    calls, echo_s = _Calls(), 0.05
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(
+            functools.partial(on_stop_signals, calls.first, calls.second, echo_s=echo_s)
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+        await calls.reach(1)
+        await anyio.sleep(2 * echo_s)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await calls.reach(2)
+        tasks.cancel_scope.cancel()
+    assert calls.made == ["first", "second"]

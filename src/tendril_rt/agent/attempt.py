@@ -198,6 +198,7 @@ class Attempt:
             await run.to_end(holding)
             return Outcome(Status.SUCCESS)
         except (StepError, SnapshotError, SignatureError) as exc:
+            await self._learn_why()
             return outcome_of(
                 exc,
                 interruption=self._held.interruption,
@@ -208,6 +209,16 @@ class Attempt:
         except Exception as exc:  # noqa: BLE001 - one outcome, whatever a template provokes
             _log.exception("attempt %s failed unexpectedly", self._held.lease.provision_id)
             return unexpected(exc, run.label)
+
+    async def _learn_why(self) -> None:
+        """Wait to hear what interrupted the step in a former life: a cancel, for example.
+
+        Nothing is lost by it: the outcome cannot be reported before that either.
+        """
+        held = self._held
+        if self._was_resumed and self._record.was_interrupted and held.interruption is None:
+            _log.warning("it was interrupted before the restart: asking the control plane why")
+            await self._keeper.confirm(held)
 
     def _on_cancel(self, cancel: Cancel) -> None:
         if not self._executed.is_set():

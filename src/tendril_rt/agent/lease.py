@@ -107,6 +107,7 @@ class LeaseKeeper:
         self._clock = clock
         self._held: dict[Lease, HeldLease] = {}
         self._due = Wakeup()
+        self._taken = Wakeup()
         self._ttl_s = _INITIAL_TTL_S
         self._next_beat_at = float("-inf")
 
@@ -122,6 +123,7 @@ class LeaseKeeper:
         else:
             held = HeldLease(lease, claimed_at + self._ttl_s - _MARGIN_S)
         self._held[lease] = held
+        self._taken.set()
         try:
             yield held
         finally:
@@ -208,8 +210,9 @@ class LeaseKeeper:
                 self._next_beat_at = retry_at
 
     async def _watch_trust(self) -> None:
+        """Look at the leases again and again; sleep while there is none, mostly that is."""
         while True:
-            await anyio.sleep(_TRUST_CHECK_S)
+            await self._taken.wait(_TRUST_CHECK_S if self._held else None)
             self._end_trust()
 
     def _end_trust(self) -> None:

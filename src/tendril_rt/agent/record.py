@@ -8,11 +8,13 @@ signal.
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from tendril_rt.aio.suspend import uptime_s
 from tendril_rt.model import (
     AgentId,
     ClusterId,
@@ -26,6 +28,7 @@ from tendril_rt.model import (
 )
 from tendril_rt.runner import private
 from tendril_rt.runner.launched import RunFolder
+from tendril_rt.runner.procfs import machine
 from tendril_rt.runner.steps import StepResult
 
 _FORMAT = 1
@@ -40,6 +43,7 @@ class AttemptRecord:
 
     :ivar step: which it is in: ``prepare``, ``init``, ``plan``, ``apply``, ``report``
     :ivar started_at: seconds since 1970
+    :ivar started_uptime_s: the same moment in seconds since the boot, on the *machine* of then
     :ivar run_root: where each step's process has its folder, None before there is a workspace
     :ivar root_module: where Terraform runs, None before the template is there
     :ivar done: the steps that have succeeded, for metadata all of them
@@ -56,6 +60,15 @@ class AttemptRecord:
     steps: list[StepResult] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
     outcome: Outcome | None = None
+    started_uptime_s: float = field(default_factory=uptime_s)
+    machine: str = field(default_factory=machine)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the start; setting the wall clock changes it only across a boot."""
+        if self.machine == machine():
+            return max(0.0, uptime_s() - self.started_uptime_s)
+        return max(0.0, time.time() - self.started_at)
 
     def path_in(self, folder: Path) -> Path:
         lease = self.provision.lease
@@ -109,6 +122,8 @@ class AttemptRecord:
                 facts=dict(said["facts"]),
                 outcome=said["outcome"]
                 and replace(Outcome(**said["outcome"]), status=Status(said["outcome"]["status"])),
+                started_uptime_s=float(said.get("started_uptime_s", 0.0)),  # 0.1.0 wrote none
+                machine=str(said.get("machine", "")),
             )
         except (KeyError, TypeError, OverflowError, RecursionError) as exc:
             raise ValueError(f"{path} is no record of an attempt: {exc}") from exc

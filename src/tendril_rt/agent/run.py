@@ -38,8 +38,9 @@ from tendril_rt.runner.backend import StackDir, configured_type
 from tendril_rt.runner.disk import limited
 from tendril_rt.runner.environment import child_environment
 from tendril_rt.runner.git import Git
-from tendril_rt.runner.launched import RunFolder, machine
+from tendril_rt.runner.launched import RunFolder
 from tendril_rt.runner.locks import LockHistory, LockUse, Noted
+from tendril_rt.runner.procfs import machine
 from tendril_rt.runner.repository import without_credentials
 from tendril_rt.runner.rescue import rescue_state
 from tendril_rt.runner.steps import StepResult, TimeLimits
@@ -84,7 +85,7 @@ class Run:
         self._limits: TimeLimits = equipment.limits
         self._is_resumed = record.root_module is not None
         self._redactor: Redactor | None = None
-        self._started_at = anyio.current_time() - max(0.0, time.time() - record.started_at)
+        self._started_at = anyio.current_time() - record.age_s
         self.label = "preparation"
 
     @property

@@ -12,7 +12,8 @@ import anyio
 _THRESHOLD_S = 1.0  # the two clocks are not read at the same instant
 
 
-def _through_suspend_s() -> float:
+def uptime_s() -> float:
+    """Return seconds since the boot, suspends included; no setting of the wall clock moves it."""
     # Linux names the clock that goes on; elsewhere (Darwin) CLOCK_MONOTONIC does.
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
@@ -26,7 +27,7 @@ class SleepMeter:
 
     def __init__(
         self,
-        through_suspend: Callable[[], float] = _through_suspend_s,
+        through_suspend: Callable[[], float] = uptime_s,
         awake: Callable[[], float] = time.monotonic,
     ) -> None:
         self._through_suspend = through_suspend

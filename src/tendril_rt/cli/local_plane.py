@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+import anyio.to_thread
+
+from tendril_rt import resources
 from tendril_rt.errors import LocalError
 
 try:
-    from tendril_rt.local import database, plane
+    from tendril_rt.local import bundled, database, plane
     from tendril_rt.local.plane import Plane
 except ImportError as exc:
     if (exc.name or "").startswith("tendril_rt"):
@@ -52,14 +55,30 @@ async def running(
     Its Postgres is the server that ``TENDRIL_LOCAL_DATABASE_URL`` names, a superuser's URL; else
     one of its own, with the programs in ``TENDRIL_LOCAL_PG_BIN`` where that is set.
     """
-    bin_dir = os.environ.get("TENDRIL_LOCAL_PG_BIN")
     database_url = os.environ.get("TENDRIL_LOCAL_DATABASE_URL")
-    server = (
-        database.somebody_elses(database_url)
-        if database_url
-        else database.our_own(folder, bin_dir=Path(bin_dir) if bin_dir else None)
-    )
+    if database_url:
+        server = database.somebody_elses(database_url)
+    else:
+        server = database.our_own(folder, bin_dir=await anyio.to_thread.run_sync(_postgres))
     async with plane.running(
         folder, server, host=host, port=port, changes_interval_s=changes_interval_s
     ) as up:
         yield up
+
+
+def _postgres() -> Path | None:
+    """Return the folder of Postgres's programs; None leaves it to be looked for."""
+    named = os.environ.get("TENDRIL_LOCAL_PG_BIN")
+    if named:
+        return Path(named)
+    archive = resources.bundled_postgres()
+    return bundled.unpacked(archive, _state_dir()) if archive else None
+
+
+def _state_dir() -> Path:
+    """Return where this user keeps what outlives a run; the XDG base directory specification."""
+    named = os.environ.get("TENDRIL_STATE_DIR")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "tendril"

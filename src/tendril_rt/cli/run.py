@@ -11,7 +11,7 @@ import anyio
 from tendril_rt.agent.events import AttemptEnded
 from tendril_rt.agent.service import Shutdown, serve
 from tendril_rt.aio.signals import on_stop_signals
-from tendril_rt.cli import logging
+from tendril_rt.cli import itself, logging
 from tendril_rt.cli.opaque import who_shows
 from tendril_rt.errors import ConfigError
 from tendril_rt.model import Status
@@ -66,7 +66,10 @@ class _Last:
 async def _run(settings: Settings, last: _Last, *, once: bool) -> None:
     shutdown = Shutdown()
     async with anyio.create_task_group() as tasks:
-        await tasks.start(on_stop_signals, shutdown.request_drain, shutdown.request_interrupt)
+        drain, interrupt = shutdown.request_drain, shutdown.request_interrupt
+        await tasks.start(
+            functools.partial(on_stop_signals, drain, interrupt, echo_s=itself.signal_echo_s())
+        )
         await serve(settings, os.environ, shutdown, once=once, on_event=last.observe)
         tasks.cancel_scope.cancel()
 

@@ -1,23 +1,21 @@
 """The folder of one launched process: who runs, how it ended, and what was asked of it.
 
 ``launcher.sh`` writes it, whoever attends the process reads it: the agent that started it, or one
-that comes after a crash. Nothing here starts a process. A process is known by pid and start time,
-on one boot and in one pid namespace, so that a number that was given out again is never mistaken
-for it. Everything that it starts carries the folder's path in its environment, by which strays are
-found that left its group.
+that comes after a crash. Nothing here starts a process. A process is known by pid and start time
+(runner/procfs.py). Everything that it starts carries the folder's path in its environment, by
+which strays are found that left its group.
 """
 
 import fcntl
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tendril_rt.runner import private
 from tendril_rt.runner.census import Census, has_variable, living
+from tendril_rt.runner.procfs import Identity, machine, read_line
 
 #: In the environment of a launched process and of all that it starts: the path of its folder.
 COOKIE = "PROVISION_STEP_DIR"
@@ -47,32 +45,6 @@ class Ended:
 @dataclass(frozen=True, slots=True)
 class Vanished:
     """Neither the process nor an exit code is there: the host or its launcher went down."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """One process for ever.
-
-    :ivar started: clock ticks after the boot
-    """
-
-    pid: int
-    started: int
-
-    @classmethod
-    def parse(cls, stat: str) -> "Identity | None":
-        """Read a line of ``/proc/<pid>/stat``; None for a line that is cut or none."""
-        head, _, rest = stat.rpartition(")")
-        numbers = [head.partition(" ")[0], *rest.split()[19:20]]
-        if not stat.endswith("\n") or len(numbers) < 2 or not all(map(str.isdecimal, numbers)):
-            return None
-        return cls(*map(int, numbers))
-
-    @property
-    def is_alive(self) -> bool:
-        """False also for a zombie."""
-        stat = _stat(self.pid)
-        return self == Identity.parse(stat) and _is_living(stat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +105,19 @@ class RunFolder:
 
     @property
     def launcher(self) -> Identity | None:
-        return Identity.parse(_read(self.path / "launcher"))
+        return Identity.parse(read_line(self.path / "launcher"))
 
     @property
     def process(self) -> Identity | None:
         """The launched process; None as long as its launcher has not said."""
         if self._process is None:
-            self._process = Identity.parse(_read(self.path / "process"))
+            self._process = Identity.parse(read_line(self.path / "process"))
         return self._process
 
     @property
     def exit_code(self) -> int | None:
         if self._exit_code is None:
-            self._exit_code = _exit_code(_read(self.path / "exit_code"))
+            self._exit_code = _exit_code(read_line(self.path / "exit_code"))
         return self._exit_code
 
     def hear(self, said: bytes) -> None:
@@ -159,14 +131,22 @@ class RunFolder:
                 self._exit_code = _exit_code(f"{rest}\n")
 
     def ran_s(self) -> float:
-        """Return for how long the process has been running, or ran, in seconds by the clock."""
-        try:
-            begun_at = (self.path / "process").stat().st_mtime
-            is_over = (self.path / "exit_code").exists()
-            until = (self.path / "exit_code").stat().st_mtime if is_over else time.time()
-        except OSError:
+        """Return for how long the process has been running, or ran, in seconds.
+
+        Files have times of the wall clock, which may have been set meanwhile: nothing ran for
+        longer than it has been since its start by the clock of the boot.
+        """
+        process = self.process
+        if process is None:
             return 0.0
-        return max(0.0, until - begun_at)
+        is_known = read_line(self.path / "machine") == machine()
+        since_start_s = process.age_s if is_known else float("inf")
+        try:
+            ended_at = (self.path / "exit_code").stat().st_mtime
+            ran_s = ended_at - (self.path / "process").stat().st_mtime
+        except OSError:  # it is not over
+            return since_start_s if is_known else 0.0
+        return min(max(0.0, ran_s), since_start_s)
 
     def find(self) -> Running | Ended | Vanished:
         """Say what is known of the process."""
@@ -174,7 +154,7 @@ class RunFolder:
         if code is not None:
             return Ended(code)
         process, launcher = self.process, self.launcher
-        if _read(self.path / "machine") != machine() or process is None:
+        if read_line(self.path / "machine") != machine() or process is None:
             return Vanished()
         if process.is_alive or (launcher is not None and launcher.is_alive):
             return Running(process.pid)
@@ -259,19 +239,6 @@ def find(run_dir: Path) -> Running | Ended | Vanished:
     return RunFolder(run_dir).find()
 
 
-def is_living(pid: int) -> bool:
-    """Tell whether *pid* is somebody who has not ended; False for a zombie."""
-    return _is_living(_stat(pid))
-
-
-def _is_living(stat: str) -> bool:
-    return bool(stat) and stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def _stat(pid: int) -> str:
-    return _read(Path(f"/proc/{pid}/stat"))
-
-
 def _exit_code(text: str) -> int | None:
     """Return a shell's ``$?`` with signals as negative numbers; None for a line that is cut.
 
@@ -282,16 +249,3 @@ def _exit_code(text: str) -> int | None:
         return None
     code = int(text)
     return 128 - code if 128 < code <= 128 + _MAX_SIGNAL else code
-
-
-def machine() -> str:
-    """Name the machine's boot and the pid namespace: where a pid means anything."""
-    boot = _read(Path("/proc/sys/kernel/random/boot_id")).strip()
-    return f"{boot} {os.readlink('/proc/self/ns/pid')}\n"
-
-
-def _read(path: Path) -> str:
-    try:
-        return private.read(path, max_bytes=4096)  # each file here is a line
-    except OSError:
-        return ""

@@ -1,5 +1,8 @@
 #!/bin/sh
-# Runs one program so that it outlives whoever started it: launcher.sh RUN_FOLDER PROGRAM [ARGUMENT...]
+# Runs one program so that it outlives whoever started it: sh -s RUN_FOLDER PROGRAM [ARGUMENT...] <launcher.sh
+#
+# It is read from its standard input, so that nothing depends on where it lay: the folder of a one-file
+# binary goes when the agent goes. So the program below needs a standard input of its own.
 #
 # The folder holds three FIFOs: stdout, stderr and events. This process holds them open for reading and
 # writing, so that a reader that dies neither kills the program (SIGPIPE) nor takes unread output along.
@@ -20,7 +23,7 @@ printf '%s\n' "$stat" >"$run/launcher"
     read -r stat </proc/self/stat
     printf '%s\n' "$stat" >"$run/process"
     printf 'started %s\n' "$stat" >&5
-    exec setsid "$@" >&3 2>&4 3>&- 4>&- 5>&-
+    exec setsid "$@" </dev/null >&3 2>&4 3>&- 4>&- 5>&-
 )
 code=$?
 printf '%s\n' "$code" >"$run/exit_code"

@@ -19,7 +19,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from tendril_rt.runner import private
-from tendril_rt.runner.launched import RunFolder, machine
+from tendril_rt.runner.launched import RunFolder
+from tendril_rt.runner.procfs import machine
 
 _LOCKED_BY_ID = re.compile(r"already locked:\s+ID=(\S+)")  # the http backend
 _FIELD = re.compile(r"^\s*(ID|Path|Operation|Who|Version|Created):[ \t]*(.*?)\s*$", re.MULTILINE)

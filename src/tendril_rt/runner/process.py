@@ -55,9 +55,10 @@ async def run(
             program = _program(argv[0], cwd, env)
             folder.make()
             pipes = stack.enter_context(folder.opened())
+            script = stack.enter_context(_LAUNCHER.open("rb"))
             launcher = subprocess.Popen(  # noqa: ASYNC220 - fork and exec, as asyncio does it too
-                ["/bin/sh", _LAUNCHER, run_dir, program, *argv[1:]],
-                stdin=subprocess.DEVNULL,
+                ["/bin/sh", "-s", run_dir, program, *argv[1:]],
+                stdin=script,  # not by its path: it may be removed before the shell opens it
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=cwd,

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import anyio
 
-from tendril_rt.runner.launched import Pipes, RunFolder, is_living
+from tendril_rt.runner.launched import Pipes, RunFolder
+from tendril_rt.runner.procfs import is_living
 
 #: For a launcher to say how its process ended, in seconds; also for one to end after SIGKILL.
 REAP_S = 5.0

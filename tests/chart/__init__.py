@@ -1,0 +1,1 @@
+"""The Helm chart: what it renders, for which values, and what it refuses."""
