@@ -80,8 +80,7 @@ COPY --from=terraform ${TERRAFORM_PROGRAM} /usr/local/bin/
 USER 10001:10001
 VOLUME /var/lib/tendril
 # The port listens on loopback, for the check below alone: a kubelet needs TENDRIL_HEALTH_HOST=0.0.0.0.
-# Providers are programs of some hundred megabytes: not for a /tmp in memory that is mounted noexec.
-ENV TENDRIL_HEALTH_PORT=8080 TENDRIL_WORKSPACE_DIR=/var/lib/tendril/workspaces
+ENV TENDRIL_HEALTH_PORT=8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["tendril", "health"]
 CMD ["run"]
 ARG VERSION=unknown

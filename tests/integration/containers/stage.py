@@ -197,6 +197,15 @@ class Agent:
         shown = self.run("python", "-c", f"{code}.read().decode())")
         return float(shown.partition(f"{series} ")[2].split()[0])
 
+    async def has_asked(self) -> None:
+        """Wait until it has asked for work once, as it does at its start."""
+
+        async def asked() -> bool | None:
+            claims = self.metric('tendril_rpcs_total{result="ok",rpc="claim"}')
+            return True if claims else None
+
+        await eventually(asked, "it asked for nothing", lambda: self.log)
+
     async def counts_to(self, number: int) -> None:
         """Wait until a held apply has come to *number*, whatever is delivered."""
 
@@ -244,6 +253,7 @@ class Agents:
             "SUPABASE_URL": self.stage.inner_url,
             "SUPABASE_KEY": self.stage.plane.anon_key,
             "TENDRIL_ALLOW_FILE_REPOS": "true",
+            "TENDRIL_WORKSPACE_DIR": "/var/lib/tendril/workspaces",
         }
 
     @contextmanager

@@ -33,6 +33,7 @@ async def test_without_push_it_is_polled_for(
 ) -> None:
     with agents.agent(cluster, TENDRIL_REALTIME="false", TENDRIL_POLL_INTERVAL_S="1") as agent:
         await agent.says("online")
+        await agent.has_asked()
         provision_id = await user.create_provision(cluster.cluster_id, snapshot(REPO))
 
         assert (await ended(user, provision_id)).status is Status.SUCCESS
