@@ -12,13 +12,19 @@ N ?= 200
 SEED ?=
 KINDS ?=
 DATA ?=
+TAG ?= tendril:dev
+TARGET ?= agent
+BUILD_ARGS ?=
+
+# A client without BuildKit builds the same, but also what the target does not need.
+DOCKER ?= docker
 
 # Where properties stand of what comes from outside.
 FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wire summary terminal repo_address)) \
           tests/integration/test_hostile_frames.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all fuzz check format bench chaos wheel sdist binary clean
+.PHONY: help demo dev test test-all fuzz check format bench chaos wheel sdist binary image clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +40,7 @@ dev: $(VENV)/.ready-demo ## start the embedded control plane alone (DATA=folder:
 test: $(VENV)/.ready ## unit, SQL, conformance and integration tests, under ten minutes (T=keyword: a part of all tests)
 	$(BIN)/pytest $(if $(T),-k '$(T)',-m 'not long')
 
-test-all: $(VENV)/.ready ## the long suites: packaging, AWS templates, SQL on the Postgres of the system, all else marked long
+test-all: $(VENV)/.ready ## the long suites: containers, packaging, AWS templates, SQL on the Postgres of the system, all else marked long
 	$(BIN)/pytest -m long
 
 fuzz: $(VENV)/.ready ## look for input that breaks something, for about an hour: 10,000 random examples of each property
@@ -67,6 +73,14 @@ sdist: $(VENV)/.ready ## pack the sources into dist/ (a wheel can be built from 
 
 binary: $(VENV)/.ready ## build dist/tendril (one file) and dist/tendril-demo (a folder, with the demo); needs binutils
 	$(BIN)/python binary/build.py
+
+image: ## build the container image tendril:dev (TARGET=control-plane TAG=…: the embedded control plane's)
+	@$(DOCKER) version --format '{{.Server.Version}}' >/dev/null 2>&1 || { \
+	  echo "make image needs a Docker engine, and none answers: $$($(DOCKER) version --format . 2>&1 | tail -n 1)"; exit 1; }
+	@buildkit=1; DOCKER_BUILDKIT=1 $(DOCKER) build --help >/dev/null 2>&1 || buildkit=0; \
+	DOCKER_BUILDKIT=$$buildkit $(DOCKER) build --tag '$(TAG)' --target '$(TARGET)' $(BUILD_ARGS) \
+	  --build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/tendril_rt/__init__.py)" \
+	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

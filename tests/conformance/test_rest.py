@@ -306,4 +306,4 @@ async def test_nothing_in_a_url_becomes_sql(tmp_path: Path) -> None:
 
 async def test_only_loopback() -> None:
     with pytest.raises(LocalError, match="loopback only"):
-        GatewayConfig("", "", SECRET, _ANON_KEY, _SERVICE_ROLE_KEY, host="0.0.0.0")  # noqa: S104
+        GatewayConfig("", "", SECRET, _ANON_KEY, _SERVICE_ROLE_KEY, host="0.0.0.0")

@@ -3,6 +3,7 @@
 import functools
 import sys
 from contextlib import AbstractAsyncContextManager
+from ipaddress import ip_address
 
 import anyio
 import orjson
@@ -12,16 +13,22 @@ from tendril_rt.cli import logging
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 
 
-def dev(data: str | None, port: int, *, as_json: bool, changes_interval_s: float) -> int:
+def dev(data: str | None, host: str, port: int, *, as_json: bool, changes_interval_s: float) -> int:
     """Run until told to stop; print how to reach it once it is ready.
 
     :param data: folder to keep everything in; None throws it away
+    :param host: address to listen on; beyond loopback it says so
     :param changes_interval_s: pace of postgres_changes; 0 is at once
     :raises TendrilError: it cannot start
     """
     logging.configure("warning", "console")
+    if not ip_address(host).is_loopback:
+        print(
+            f"listening on {host}: whoever reaches it can try its keys; for development and tests",
+            file=sys.stderr,
+        )
     with folder_for(data) as folder:
-        up = running(folder, port, changes_interval_s=changes_interval_s)
+        up = running(folder, host, port, changes_interval_s=changes_interval_s)
         kept_in = None if data is None else str(folder)
         anyio.run(functools.partial(_dev, up, kept_in, as_json=as_json))
     return 0
@@ -51,8 +58,8 @@ def _as_json(up: Plane) -> str:
 
 def _as_text(up: Plane, kept_in: str | None) -> str:
     return f"""\
-The embedded control plane is up, on loopback only: for development and tests. In production the
-control plane is a Supabase project with the same sql/migrations.
+The embedded control plane is up: for development and tests. In production the control plane is a
+Supabase project with the same sql/migrations.
 
   URL               {up.url}
   anon key          {up.anon_key}

@@ -29,7 +29,7 @@ from tendril_rt.settings import (
 )
 
 _LIMIT_S = 60.0
-_OTHERS = {"TENDRIL_LOCAL_PG_BIN"}  # of other commands
+_OTHERS = {"TENDRIL_LOCAL_DATABASE_URL", "TENDRIL_LOCAL_PG_BIN"}  # of other commands
 _MARKS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
 Check = Callable[[], Awaitable[list[Finding]]]

@@ -13,7 +13,7 @@ from tendril_rt import resources
 from tendril_rt.errors import LocalError
 
 try:
-    from tendril_rt.local import bundled, plane
+    from tendril_rt.local import bundled, database, plane
     from tendril_rt.local.plane import Plane
 except ImportError as exc:
     if (exc.name or "").startswith("tendril_rt"):
@@ -48,15 +48,20 @@ def folder_for(data: str | None) -> Iterator[Path]:
 
 @asynccontextmanager
 async def running(
-    folder: Path, port: int = 0, *, changes_interval_s: float = 0.0
+    folder: Path, host: str = "127.0.0.1", port: int = 0, *, changes_interval_s: float = 0.0
 ) -> AsyncIterator[Plane]:
-    """Run the embedded plane; Postgres comes from ``TENDRIL_LOCAL_PG_BIN`` where that is set."""
-    bin_dir = await anyio.to_thread.run_sync(_postgres)
+    """Run the embedded plane.
+
+    Its Postgres is the server that ``TENDRIL_LOCAL_DATABASE_URL`` names, a superuser's URL; else
+    one of its own, with the programs in ``TENDRIL_LOCAL_PG_BIN`` where that is set.
+    """
+    database_url = os.environ.get("TENDRIL_LOCAL_DATABASE_URL")
+    if database_url:
+        server = database.somebody_elses(database_url)
+    else:
+        server = database.our_own(folder, bin_dir=await anyio.to_thread.run_sync(_postgres))
     async with plane.running(
-        folder,
-        port=port,
-        bin_dir=bin_dir,
-        changes_interval_s=changes_interval_s,
+        folder, server, host=host, port=port, changes_interval_s=changes_interval_s
     ) as up:
         yield up
 

@@ -1,8 +1,10 @@
 """The command ``tendril``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from ipaddress import ip_address
 
 from tendril_rt import __version__
 from tendril_rt.cli.terminal import harmless, survive_narrow_terminals
@@ -52,11 +54,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor = commands.add_parser("doctor", help="check everything an agent needs, say what to fix")
     doctor.add_argument("--json", action="store_true", help="print one JSON object")
+    commands.add_parser("health", help="ask a running agent's health port; settings as for run")
     dev = commands.add_parser("dev", help="start an embedded control plane on loopback")
     dev.add_argument("--json", action="store_true", help="print one JSON line once it is ready")
     dev.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
     dev.add_argument(
         "--port", type=_port, default=0, help="of the HTTP gateway (default: a free one)"
+    )
+    dev.add_argument(
+        "--host",
+        type=_address,
+        default="127.0.0.1",
+        help="address to listen on; beyond loopback only for a container's own network",
     )
     dev.add_argument(
         "--changes-interval-s",
@@ -76,6 +85,13 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
     return int(text)
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from exc
 
 
 def _seconds(text: str) -> float:
@@ -102,11 +118,19 @@ def _dispatch(arguments: argparse.Namespace) -> int:
             from tendril_rt.cli.doctor import doctor
 
             return doctor(as_json=arguments.json)
+        case "health":
+            from tendril_rt.cli.opaque import become_opaque
+
+            become_opaque()  # a container gives its check the agent's environment, token and all
+            from tendril_rt.cli.health import health
+
+            return health(os.environ)
         case "dev":
             from tendril_rt.cli.dev import dev
 
             return dev(
                 arguments.data,
+                arguments.host,
                 arguments.port,
                 as_json=arguments.json,
                 changes_interval_s=arguments.changes_interval_s,

@@ -1,12 +1,13 @@
 """The embedded control plane as a whole: Postgres, Supabase's roles, our migrations, the gateway.
 
-Owns one folder, which holds all there is to keep: the database, its password and the JWT secret.
+Owns one folder, which holds all there is to keep: the JWT secret and, unless the server is somebody
+else's, the database and its password.
 """
 
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from tendril_rt import resources
-from tendril_rt.local import postgres
+from tendril_rt.local.database import Database, our_own
 from tendril_rt.local.gateway import tokens
 from tendril_rt.local.gateway.app import GatewayConfig, serving
 from tendril_rt.migrate import migrate
@@ -45,19 +46,28 @@ class Plane:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, port: int = 0, bin_dir: Path | None = None, changes_interval_s: float = 0.0
+    folder: Path,
+    server: AbstractAsyncContextManager[Database] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    changes_interval_s: float = 0.0,
 ) -> AsyncIterator[Plane]:
-    """Run a control plane over *folder* until the block ends.
+    """Run a control plane until the block ends.
 
+    :param folder: keeps the JWT secret, and the database where that is the plane's own
+    :param server: entered and left with the block; None is a server of the plane's own
+    :param host: of the gateway; beyond loopback anybody who reaches it can try its keys
     :param port: of the gateway; 0 picks a free one
-    :param bin_dir: folder of Postgres's programs; None looks for one
     :param changes_interval_s: see :class:`GatewayConfig`
-    :raises LocalError: Postgres or the gateway cannot start; in a group, if Postgres ends later
+    :raises LocalError: the database or the gateway cannot start; in a group, if a server of its own
+        ends later
     :raises MigrationError: the kept database does not fit this version
     """
-    async with postgres.running(folder, bin_dir=bin_dir) as server, _watched(server):
+    await anyio.Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with server or our_own(folder) as database:
         jwt_secret, issued_at = _kept_secret(folder / "jwt-secret")
-        await _prepare(server, jwt_secret)
+        await _prepare(database, jwt_secret)
         # The keys depend on what is kept alone, so that they outlive a restart.
         anon = tokens.sign(_claims("anon", issued_at, _KEY_LIFE_S), jwt_secret)
         service = tokens.sign(_claims("service_role", issued_at, _KEY_LIFE_S), jwt_secret)
@@ -66,36 +76,29 @@ async def running(
             jwt_secret,
         )
         config = GatewayConfig(
-            admin_url=server.url(),
-            authenticator_url=server.url(user="authenticator"),
+            admin_url=database.url,
+            authenticator_url=database.authenticator_url,
             jwt_secret=jwt_secret,
             anon_key=anon,
             service_role_key=service,
+            host=host,
+            beyond_loopback=True,  # if it is: whoever named the address meant it
             port=port,
             changes_interval_s=changes_interval_s,
         )
         async with serving(config) as url:
-            yield Plane(url, anon, service, user, server.url(), jwt_secret)
+            yield Plane(url, anon, service, user, database.url, jwt_secret)
 
 
-@asynccontextmanager
-async def _watched(server: postgres.Server) -> AsyncIterator[None]:
-    """Cancel the block when the server ends by itself: without it the gateway is of no use."""
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(postgres.watch, server)
-        yield
-        tasks.cancel_scope.cancel()
-
-
-async def _prepare(server: postgres.Server, jwt_secret: str) -> None:
+async def _prepare(database: Database, jwt_secret: str) -> None:
     """Make the database what a Supabase project with our migrations is."""
-    async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
         await connection.execute(resources.read("embedded/supabase.sql").encode())
         await connection.execute(resources.read("embedded/realtime.sql").encode())
         await connection.execute(
-            sql.SQL("alter role authenticator login password {}").format(server.password)
+            sql.SQL("alter role authenticator login password {}").format(database.password)
         )
-        await migrate(server.url())
+        await migrate(database.url)
         await connection.execute(
             resources.read("embedded/after_migrations.sql").encode(), {"secret": jwt_secret}
         )

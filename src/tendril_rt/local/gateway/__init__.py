@@ -1,5 +1,5 @@
 """What stands before the embedded Postgres: the manners of PostgREST and Realtime, not their rules.
 
 Every answer is computed by Postgres, under the role and claims of the caller. Must never hold claim
-logic, and must never listen beyond loopback: it is for demos, development and tests.
+logic, nor listen beyond loopback unless told so: it is for demos, development and tests.
 """

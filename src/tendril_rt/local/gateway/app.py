@@ -1,7 +1,8 @@
-"""The gateway's door: one loopback address with the routes of a Supabase project.
+"""The gateway's door: one address with the routes of a Supabase project.
 
 Owns the HTTP server, the check of API keys that Supabase's front does, and the CORS headers that
-browsers need. Must never listen beyond loopback, and must never log a request: headers are secret.
+browsers need. Must never listen beyond loopback unless it is told so in words, and must never log a
+request: headers are secret.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -35,7 +36,8 @@ class GatewayConfig:
 
     :param admin_url: libpq URL of a superuser (Realtime reads the write-ahead log)
     :param authenticator_url: libpq URL of role ``authenticator``, which may become the API's roles
-    :param host: an address of loopback; anything else is a LocalError
+    :param host: an address of loopback; another is a LocalError, unless *beyond_loopback* says that
+        it is meant: in a container, loopback is nobody's
     :param changes_interval_s: hold postgres_changes until the next multiple of it, as Supabase's
         poller does (0.5 when idle); 0 sends them at once. Broadcasts never wait
     """
@@ -46,11 +48,12 @@ class GatewayConfig:
     anon_key: str = field(repr=False)
     service_role_key: str = field(repr=False)
     host: str = "127.0.0.1"
+    beyond_loopback: bool = False
     port: int = 0
     changes_interval_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not ip_address(self.host).is_loopback:
+        if not self.beyond_loopback and not ip_address(self.host).is_loopback:
             raise LocalError(f"the gateway listens on loopback only, not on {self.host}")
 
 
