@@ -16,7 +16,7 @@ from tendril_rt import __version__
 from tendril_rt.cli.unpacked import MARK
 from tendril_rt.control.owner import Owner, Registration
 from tendril_rt.model import ProvisionId, Status, StreamType
-from tendril_rt.runner.launched import is_living
+from tendril_rt.runner.procfs import is_living
 from tests.conftest import RunningPlane
 
 from .agents import Fleet, ended, eventually, log_text, pids_of_steps, snapshot
