@@ -1,0 +1,145 @@
+"""``grape`` as its users run it, each with a configuration folder and a user of its own."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import orjson
+
+from tendril_rt.cli.grape import main
+from tendril_rt.control.owner import Owner, Registration, owner
+from tendril_rt.model import ClusterId
+from tests.conftest import RunningPlane
+
+GRAPE = (sys.executable, "-m", "tendril_rt.cli.grape")
+_PASSWORD = "correct horse battery"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> object:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Grape:
+    """A user of the control plane, and the folder where their grape keeps its session."""
+
+    plane: RunningPlane
+    home: Path
+    email: str
+    password: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("GRAPE_")}
+        return {**clean, "XDG_CONFIG_HOME": str(self.home)}
+
+    @property
+    def session_file(self) -> Path:
+        return self.home / "grape" / "session.json"
+
+    def __call__(self, *arguments: str, stdin: str = "", **extra: str) -> Ran:
+        """Run a command in this process; *extra* goes into its environment."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with (
+            _environment({**self.environment, **extra}),
+            _stdin(stdin),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main(arguments)
+        texts = []
+        for stream in (out, err):
+            stream.flush()
+            assert isinstance(stream.buffer, io.BytesIO)
+            texts.append(stream.buffer.getvalue().decode())
+        return Ran(code, *texts)
+
+    def start(self, *arguments: str, **extra: str) -> "subprocess.Popen[bytes]":
+        """Run a command as a process of its own."""
+        return subprocess.Popen(
+            [*GRAPE, *arguments],
+            env={**self.environment, **extra},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def sign_in(self) -> "Grape":
+        """Sign in; return itself."""
+        signed_in = self(
+            *("login", self.email, "--url", self.plane.url, "--key", self.plane.anon_key),
+            "--password-stdin",
+            stdin=f"{self.password}\n",
+        )
+        assert signed_in.code == 0, signed_in.err
+        return self
+
+    def add_cluster(self, name: str = "laptop") -> Registration:
+        """Register a cluster."""
+        added = self("clusters", "add", name, "--json")
+        assert added.code == 0, added.err
+        made = orjson.loads(added.out)
+        return Registration(ClusterId(made["cluster_id"]), made["token"])
+
+    def expire(self) -> None:
+        """Make the kept session one that must be renewed before it is used."""
+        kept = orjson.loads(self.session_file.read_bytes())
+        self.session_file.write_bytes(orjson.dumps({**kept, "renew_at": 0.0}))
+
+    @asynccontextmanager
+    async def owner(self) -> AsyncIterator[Owner]:
+        """Open a session of the same user beside grape's."""
+        kept = orjson.loads(self.session_file.read_bytes())
+        async with owner(self.plane.url, self.plane.anon_key, kept["access_token"]) as user:
+            yield user
+
+
+def new_grape(plane: RunningPlane, home: Path) -> Grape:
+    """Return the grape of a user who has nothing yet, and is not signed in."""
+    email = f"{uuid.uuid4().hex[:12]}@example.com"
+    made = httpx.post(
+        f"{plane.url}/auth/v1/admin/users",
+        headers={"apikey": plane.service_role_key},
+        json={"email": email, "password": _PASSWORD},
+    )
+    assert made.status_code == 200, made.text
+    return Grape(plane, home, email, _PASSWORD)
+
+
+@contextlib.contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _stdin(text: str) -> Iterator[None]:
+    before, sys.stdin = sys.stdin, io.StringIO(text)
+    try:
+        yield
+    finally:
+        sys.stdin = before
