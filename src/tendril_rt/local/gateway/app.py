@@ -14,12 +14,13 @@ from aiohttp import web
 
 from tendril_rt.errors import LocalError
 from tendril_rt.local.dashboard import files
+from tendril_rt.local.gateway import auth
 from tendril_rt.local.gateway.realtime import Realtime
 from tendril_rt.local.gateway.rest import PREFIX, Rest
 
 _ABOUT = (
-    "The embedded control plane of tendril-rt: a real Postgres behind the parts of PostgREST and "
-    "Realtime that its clients use.\n"
+    "The embedded control plane of tendril-rt: a real Postgres behind the parts of PostgREST, "
+    "Realtime and Auth that its clients use.\n"
     "For demos, development and tests; in production use Supabase.\n"
 )
 _NO_KEY = ("No API key found in request", "No `apikey` request header or url param was found.")
@@ -40,6 +41,7 @@ class GatewayConfig:
     :param host: an address of loopback; anything else is a LocalError
     :param changes_interval_s: hold postgres_changes until the next multiple of it, as Supabase's
         poller does (0.5 when idle); 0 sends them at once. Broadcasts never wait
+    :param token_life_s: how long a signed-in user's access token is good
     """
 
     admin_url: str = field(repr=False)
@@ -50,6 +52,7 @@ class GatewayConfig:
     host: str = "127.0.0.1"
     port: int = 0
     changes_interval_s: float = 0.0
+    token_life_s: int = 3600
 
     def __post_init__(self) -> None:
         if not ip_address(self.host).is_loopback:
@@ -77,6 +80,10 @@ async def serving(config: GatewayConfig) -> AsyncIterator[str]:
         application.router.add_get(_DASHBOARD + "{tail:.*}", _dashboard(config))
         application.router.add_get("/realtime/v1/websocket", realtime.handle)
         application.router.add_route("*", PREFIX + "{tail:.*}", _keyed(config, rest.handle))
+        signing_in = auth.Auth(config.admin_url, config.jwt_secret, token_life_s=config.token_life_s)
+        application.router.add_route(
+            "*", auth.PREFIX + "{tail:.*}", _keyed(config, signing_in.handle)
+        )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
@@ -131,7 +138,9 @@ async def _allow_browsers(request: web.Request, response: web.StreamResponse) ->
     if request.path.startswith(_DASHBOARD):
         return  # pages of other origins have no business with it
     headers["Access-Control-Allow-Origin"] = "*"
-    headers["Access-Control-Expose-Headers"] = "Content-Range, Content-Location, Location"
+    headers["Access-Control-Expose-Headers"] = (
+        f"Content-Range, Content-Location, Location, {auth.VERSION_HEADER}"
+    )
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "*")
         headers["Access-Control-Allow-Methods"] = "GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS"

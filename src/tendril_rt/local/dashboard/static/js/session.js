@@ -5,7 +5,7 @@
  * stands behind the `#` of the address, which browsers never send, and goes from there at once.
  */
 
-const LINK = /^#\/link\/(.+)$/;
+const LINK = /^#\/link\/([^/]+)(\/.*)?$/; // the code, and the view that is meant
 
 export class Session extends EventTarget {
   #session = null;
@@ -24,7 +24,7 @@ export class Session extends EventTarget {
     const link = LINK.exec(location.hash);
     let problem = null;
     if (link) {
-      history.replaceState(null, "", "#/clusters");
+      history.replaceState(null, "", `#${link[2] ?? "/clusters"}`);
       const code = decodeURIComponent(link[1]);
       const { error } = await this.client.auth.verifyOtp({ token_hash: code, type: "magiclink" });
       problem = error && "That link was used already, or is too old. Sign in, or take a fresh one.";
