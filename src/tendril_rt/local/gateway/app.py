@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import anyio
+import anyio.to_thread
 from aiohttp import web
 
 from tendril_rt.errors import LocalError
@@ -127,7 +128,7 @@ def _dashboard(config: GatewayConfig) -> _Handler:
     target = files.Target("", config.anon_key)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        found = files.answer(request.match_info["tail"], target)
+        found = await anyio.to_thread.run_sync(files.answer, request.match_info["tail"], target)
         return web.Response(status=found.status, headers=found.headers, body=found.body)
 
     return handle

@@ -6,8 +6,9 @@
 const PAGE_ROWS = 1000; // what a Supabase project answers at most
 const CLUSTER = "id,name,status,last_heartbeat,max_concurrency,drain,created_at";
 const AGENT = "cluster_id,id,hostname,version,state,capacity,last_seen";
-const PROVISION = "id,seq,cluster_id,configuration_id,operation,status,attempt,max_attempts,not_before,"
-  + "cancel_requested_at,force_cancel_requested_at,created_at,started_at,completed_at,error_code";
+const PROVISION =
+  "id,seq,cluster_id,configuration_id,operation,status,attempt,max_attempts,not_before," +
+  "cancel_requested_at,force_cancel_requested_at,created_at,started_at,completed_at,error_code";
 const WHOLE_PROVISION = `${PROVISION},stack_key,configuration_hash,error_message,execution_metadata,logs_pruned_at`;
 const CONFIGURATION = "id,cluster_id,name,updated_at";
 const CONFIGURATION_TEXT = `${CONFIGURATION},template_source::text,terraform_vars::text,options::text`;
@@ -65,15 +66,24 @@ export class Api {
 
   /** Ended provisions of a cluster, newest first, a page from `offset` on. */
   history(clusterId, rows, offset) {
-    return this.#rows(this.#from("provisions", PROVISION).eq("cluster_id", clusterId)
-      .in("status", ["SUCCESS", "FAILED", "CANCELLED"])
-      .order("created_at", { ascending: false }).range(offset, offset + rows - 1));
+    return this.#rows(
+      this.#from("provisions", PROVISION)
+        .eq("cluster_id", clusterId)
+        .in("status", ["SUCCESS", "FAILED", "CANCELLED"])
+        .order("created_at", { ascending: false })
+        .range(offset, offset + rows - 1),
+    );
   }
 
   /** What waits and what runs, in the order in which it is claimed. */
   active(clusterId) {
-    return this.#rows(this.#from("provisions", PROVISION).eq("cluster_id", clusterId)
-      .in("status", ["QUEUED", "PROCESSING"]).order("seq").limit(200));
+    return this.#rows(
+      this.#from("provisions", PROVISION)
+        .eq("cluster_id", clusterId)
+        .in("status", ["QUEUED", "PROCESSING"])
+        .order("seq")
+        .limit(200),
+    );
   }
 
   provision(id) {
@@ -87,8 +97,12 @@ export class Api {
 
   /** Provisions of a configuration, newest first. */
   runsOf(configurationId, rows) {
-    return this.#rows(this.#from("provisions", PROVISION).eq("configuration_id", configurationId)
-      .order("created_at", { ascending: false }).limit(rows));
+    return this.#rows(
+      this.#from("provisions", PROVISION)
+        .eq("configuration_id", configurationId)
+        .order("created_at", { ascending: false })
+        .limit(rows),
+    );
   }
 
   /** A provision's snapshot, as the text that the database holds. */
@@ -117,9 +131,14 @@ export class Api {
 
   /** What the agent said of itself in an attempt. */
   systemLines(provisionId, attempt) {
-    return this.#rows(this.#from("provision_logs", "seq,log_chunk,created_at")
-      .eq("provision_id", provisionId).eq("attempt", attempt).eq("stream_type", "SYSTEM")
-      .order("seq").limit(PAGE_ROWS));
+    return this.#rows(
+      this.#from("provision_logs", "seq,log_chunk,created_at")
+        .eq("provision_id", provisionId)
+        .eq("attempt", attempt)
+        .eq("stream_type", "SYSTEM")
+        .order("seq")
+        .limit(PAGE_ROWS),
+    );
   }
 
   registerCluster(name, maxConcurrency) {
@@ -135,8 +154,11 @@ export class Api {
   }
 
   setOptions(clusterId, { maxConcurrency = null, drain = null }) {
-    return this.#call("set_cluster_options",
-      { p_cluster_id: clusterId, p_max_concurrency: maxConcurrency, p_drain: drain });
+    return this.#call("set_cluster_options", {
+      p_cluster_id: clusterId,
+      p_max_concurrency: maxConcurrency,
+      p_drain: drain,
+    });
   }
 
   cancel(provisionId, force) {
@@ -145,18 +167,28 @@ export class Api {
 
   /** @param {string} snapshot JSON text, sent as it is */
   async saveConfiguration({ id, clusterId, name, snapshot }) {
-    const rows = await this.#callWithText("save_configuration", "id", {
-      p_cluster_id: clusterId, p_name: name, ...(id ? { p_configuration_id: id } : {}),
-    }, { p_config_snapshot: snapshot });
+    const rows = await this.#callWithText(
+      "save_configuration",
+      "id",
+      { p_cluster_id: clusterId, p_name: name, ...(id ? { p_configuration_id: id } : {}) },
+      { p_config_snapshot: snapshot },
+    );
     return rows[0];
   }
 
   /** @param {string} snapshot JSON text, sent as it is */
   async createProvision({ configurationId, clusterId, operation, snapshot, hash }) {
-    const rows = await this.#callWithText("create_provision", "id", {
-      p_cluster_id: clusterId, p_configuration_id: configurationId, p_operation: operation,
-      p_configuration_hash: hash,
-    }, { p_config_snapshot: snapshot });
+    const rows = await this.#callWithText(
+      "create_provision",
+      "id",
+      {
+        p_cluster_id: clusterId,
+        p_configuration_id: configurationId,
+        p_operation: operation,
+        p_configuration_hash: hash,
+      },
+      { p_config_snapshot: snapshot },
+    );
     return rows[0];
   }
 
@@ -203,8 +235,11 @@ export class Api {
     try {
       response = await fetch(`${this.direct.url}/rest/v1/rpc/${name}?select=${select}`, {
         method: "POST",
-        headers: { apikey: this.direct.anonKey, authorization: `Bearer ${token}`,
-          "content-type": "application/json" },
+        headers: {
+          apikey: this.direct.anonKey,
+          authorization: `Bearer ${token}`,
+          "content-type": "application/json",
+        },
         body: `{${members.join(",")}}`,
       });
     } catch (error) {

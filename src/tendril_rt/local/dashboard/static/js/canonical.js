@@ -25,8 +25,9 @@ export function canonical(value, path = "config_snapshot") {
     return canonicalNumber(value, path);
   }
   if (value instanceof Map) {
-    const members = [...value.keys()].sort().map((key) =>
-      `${JSON.stringify(key)}:${canonical(value.get(key), `${path}.${key}`)}`);
+    const members = [...value.keys()]
+      .sort()
+      .map((key) => `${JSON.stringify(key)}:${canonical(value.get(key), `${path}.${key}`)}`);
     return `{${members.join(",")}}`;
   }
   if (Array.isArray(value)) {

@@ -20,7 +20,11 @@ const SAID = {
  */
 export async function deploy({ api }, configurations, { title = "Deploy" } = {}) {
   const which = h("select", {}, ...configurations.map(({ id, name }) => h("option", { value: id }, name)));
-  const operation = h("select", {}, ...Object.keys(SAID).map((one) => h("option", { value: one }, operationWord(one))));
+  const operation = h(
+    "select",
+    {},
+    ...Object.keys(SAID).map((one) => h("option", { value: one }, operationWord(one))),
+  );
   const said = field("What to do", operation, SAID.APPLY);
   const typed = h("input", { autocomplete: "off", spellcheck: "false" });
   const confirmation = field("Type the name of the configuration to confirm", typed);
@@ -33,7 +37,10 @@ export async function deploy({ api }, configurations, { title = "Deploy" } = {})
   operation.addEventListener("input", adjust);
   adjust();
   const row = await ask({
-    title, action: "Deploy", body: [field("Configuration", which), said, confirmation], canSubmit: isConfirmed,
+    title,
+    action: "Deploy",
+    body: [field("Configuration", which), said, confirmation],
+    canSubmit: isConfirmed,
     submit: () => submit(api, chosen(), operation.value),
   });
   if (row) {
@@ -57,5 +64,11 @@ async function submit(api, { id, cluster_id: clusterId }, operation) {
     }
     toast(`Queued without a hash: ${error.message}`, "warning");
   }
-  return api.createProvision({ configurationId: id, clusterId: row.cluster_id ?? clusterId, operation, snapshot, hash });
+  return api.createProvision({
+    configurationId: id,
+    clusterId: row.cluster_id ?? clusterId,
+    operation,
+    snapshot,
+    hash,
+  });
 }

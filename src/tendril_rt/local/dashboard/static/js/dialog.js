@@ -15,22 +15,37 @@ export function ask({ title, body, action, submit, kind = "primary", canSubmit =
     let answer = null;
     const problem = h("p", { class: "problem", role: "alert" });
     const send = button(action, null, { kind, type: "submit" });
-    const form = h("form", { method: "dialog", class: "dialog-form", oninput: () => check(), onsubmit: async (event) => {
-      event.preventDefault();
-      problem.textContent = "";
-      send.disabled = true;
-      try {
-        answer = await submit();
-        if (answer !== undefined) {
-          dialog.close();
-        }
-      } catch (error) {
-        problem.textContent = error.message;
-      }
-      check();
-    } },
-    h("h2", {}, title), ...body, problem,
-    h("div", { class: "actions" }, button("Cancel", () => dialog.close()), send));
+    const form = h(
+      "form",
+      {
+        method: "dialog",
+        class: "dialog-form",
+        oninput: () => check(),
+        onsubmit: async (event) => {
+          event.preventDefault();
+          problem.textContent = "";
+          send.disabled = true;
+          try {
+            answer = await submit();
+            if (answer !== undefined) {
+              dialog.close();
+            }
+          } catch (error) {
+            problem.textContent = error.message;
+          }
+          check();
+        },
+      },
+      h("h2", {}, title),
+      ...body,
+      problem,
+      h(
+        "div",
+        { class: "actions" },
+        button("Cancel", () => dialog.close()),
+        send,
+      ),
+    );
     const dialog = opened(form, title, () => resolve(answer ?? null));
     const check = () => {
       send.disabled = !canSubmit();
@@ -42,17 +57,33 @@ export function ask({ title, body, action, submit, kind = "primary", canSubmit =
 /** Tell something that is to be read before it is put away. */
 export function tell({ title, body }) {
   return new Promise((resolve) => {
-    const content = h("div", { class: "dialog-form" }, h("h2", {}, title), ...body,
-      h("div", { class: "actions" }, button("Done", () => dialog.close(), { kind: "primary" })));
+    const content = h(
+      "div",
+      { class: "dialog-form" },
+      h("h2", {}, title),
+      ...body,
+      h(
+        "div",
+        { class: "actions" },
+        button("Done", () => dialog.close(), { kind: "primary" }),
+      ),
+    );
     const dialog = opened(content, title, resolve);
   });
 }
 
 function opened(content, label, onclose) {
-  const dialog = h("dialog", { "aria-label": label, onclose: () => {
-    dialog.remove();
-    onclose();
-  } }, content);
+  const dialog = h(
+    "dialog",
+    {
+      "aria-label": label,
+      onclose: () => {
+        dialog.remove();
+        onclose();
+      },
+    },
+    content,
+  );
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
@@ -60,20 +91,25 @@ function opened(content, label, onclose) {
 
 /** Say something that needs no answer. */
 export function toast(text, kind = "info") {
-  const place = document.querySelector(".toasts")
-    ?? document.body.appendChild(h("div", { class: "toasts", role: "status", "aria-live": "polite" }));
+  const place =
+    document.querySelector(".toasts") ??
+    document.body.appendChild(h("div", { class: "toasts", role: "status", "aria-live": "polite" }));
   const item = place.appendChild(h("div", { class: `toast ${kind}` }, text));
   setTimeout(() => item.remove(), 6000);
 }
 
 /** A text that is to be copied, with the button that does it. */
 export function copyable(text, label) {
-  const copy = button("Copy", async () => {
-    await navigator.clipboard.writeText(text);
-    copy.querySelector("span").textContent = "Copied";
-    setTimeout(() => {
-      copy.querySelector("span").textContent = "Copy";
-    }, 2000);
-  }, { iconName: "copy", "aria-label": `Copy ${label}` });
+  const copy = button(
+    "Copy",
+    async () => {
+      await navigator.clipboard.writeText(text);
+      copy.querySelector("span").textContent = "Copied";
+      setTimeout(() => {
+        copy.querySelector("span").textContent = "Copy";
+      }, 2000);
+    },
+    { iconName: "copy", "aria-label": `Copy ${label}` },
+  );
   return h("div", { class: "copyable" }, h("pre", { tabindex: "0", "aria-label": label }, text), copy);
 }

@@ -18,11 +18,7 @@ export function lineDiff(before, after) {
     tail += 1;
   }
   const middle = between(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
-  return [
-    ...marked("same", a.slice(0, head)),
-    ...middle,
-    ...marked("same", a.slice(a.length - tail)),
-  ];
+  return [...marked("same", a.slice(0, head)), ...middle, ...marked("same", a.slice(a.length - tail))];
 }
 
 function marked(kind, lines) {
@@ -37,9 +33,10 @@ function between(a, b) {
   const longest = new Uint32Array((a.length + 1) * width);
   for (let i = a.length - 1; i >= 0; i -= 1) {
     for (let j = b.length - 1; j >= 0; j -= 1) {
-      longest[i * width + j] = a[i] === b[j]
-        ? longest[(i + 1) * width + j + 1] + 1
-        : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
+      longest[i * width + j] =
+        a[i] === b[j]
+          ? longest[(i + 1) * width + j + 1] + 1
+          : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
     }
   }
   const lines = [];

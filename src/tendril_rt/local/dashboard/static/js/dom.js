@@ -2,12 +2,24 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
-  back: "M15 5l-7 7 7 7", copy: "M9 9h10v10H9zM5 15V5h10", down: "M12 4v12m-5-5l5 5 5-5M5 20h14",
-  error: "M12 8v5m0 3v.5M12 3l9 17H3z", follow: "M12 4v13m-6-6l6 6 6-6", leaf: "M5 21C5 11 10 5 20 4c0 10-6 15-13 14",
-  moon: "M20 14.500A8 8 0 019.500 4a8 8 0 1010.500 10.500z", pause: "M9 5v14M15 5v14", play: "M7 5l12 7-12 7z",
-  plus: "M12 5v14M5 12h14", search: "M11 4a7 7 0 100 14 7 7 0 000-14zm5 12l5 5", sun:
-  "M12 7a5 5 0 100 10 5 5 0 000-10zM12 1v2m0 18v2M1 12h2m18 0h2M4.200 4.200l1.400 1.400m12.800 12.800l1.400 1.400M4.200 19.800l1.400-1.400M18.400 5.600l1.400-1.400",
-  top: "M12 20V8m-6 5l6-6 6 6M5 4h14", x: "M6 6l12 12M18 6L6 18", up: "M6 15l6-6 6 6", next: "M6 9l6 6 6-6",
+  back: "M15 5l-7 7 7 7",
+  copy: "M9 9h10v10H9zM5 15V5h10",
+  down: "M12 4v12m-5-5l5 5 5-5M5 20h14",
+  error: "M12 8v5m0 3v.5M12 3l9 17H3z",
+  follow: "M12 4v13m-6-6l6 6 6-6",
+  leaf: "M5 21C5 11 10 5 20 4c0 10-6 15-13 14",
+  moon: "M20 14.500A8 8 0 019.500 4a8 8 0 1010.500 10.500z",
+  pause: "M9 5v14M15 5v14",
+  play: "M7 5l12 7-12 7z",
+  plus: "M12 5v14M5 12h14",
+  search: "M11 4a7 7 0 100 14 7 7 0 000-14zm5 12l5 5",
+  sun: "M12 7a5 5 0 100 10 5 5 0 000-10zM12 1v2m0 18v2M1 12h2m18 0h2M4.200 4.200l1.400 " +
+    "1.400m12.800 12.800l1.400 1.400M4.200 19.800l1.400-1.400M18.400 " +
+    "5.600l1.400-1.400",
+  top: "M12 20V8m-6 5l6-6 6 6M5 4h14",
+  x: "M6 6l12 12M18 6L6 18",
+  up: "M6 15l6-6 6 6",
+  next: "M6 9l6 6 6-6",
 };
 
 /**
@@ -30,7 +42,9 @@ export function h(name, attributes = {}, ...children) {
       element.setAttribute(key, value === true ? "" : value);
     }
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -48,10 +62,18 @@ export function icon(name) {
 
 /** A button; with an icon alone its label is for screen readers and on hover. */
 export function button(label, onclick, { kind = "", iconName = null, iconOnly = false, ...more } = {}) {
-  return h("button", {
-    type: "button", class: `button ${kind} ${iconOnly ? "icon-only" : ""}`.trim(), onclick,
-    ...(iconOnly ? { "aria-label": label, title: label } : {}), ...more,
-  }, iconName && icon(iconName), iconOnly ? null : h("span", {}, label));
+  return h(
+    "button",
+    {
+      type: "button",
+      class: `button ${kind} ${iconOnly ? "icon-only" : ""}`.trim(),
+      onclick,
+      ...(iconOnly ? { "aria-label": label, title: label } : {}),
+      ...more,
+    },
+    iconName && icon(iconName),
+    iconOnly ? null : h("span", {}, label),
+  );
 }
 
 /** Change a text only where it differs: nothing is laid out anew for nothing. */

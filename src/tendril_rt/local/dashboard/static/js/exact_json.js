@@ -10,7 +10,11 @@ const MAX_DEPTH = 64;
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
 const SPACE = /[ \t\n\r]*/y;
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
-const WORDS = new Map([["true", true], ["false", false], ["null", null]]);
+const WORDS = new Map([
+  ["true", true],
+  ["false", false],
+  ["null", null],
+]);
 
 /** A number as it was written. */
 export class Num {
@@ -56,15 +60,19 @@ export function parse(text) {
  */
 export function stringify(value, indent = 0, level = 0) {
   const [open, between, close] = indent
-    ? ["\n" + " ".repeat(indent * (level + 1)), ",\n" + " ".repeat(indent * (level + 1)),
-      "\n" + " ".repeat(indent * level)]
+    ? [
+        "\n" + " ".repeat(indent * (level + 1)),
+        ",\n" + " ".repeat(indent * (level + 1)),
+        "\n" + " ".repeat(indent * level),
+      ]
     : ["", ", ", ""];
   if (value instanceof Num) {
     return value.text;
   }
   if (value instanceof Map) {
-    const members = [...value].map(([key, item]) =>
-      `${JSON.stringify(key)}: ${stringify(item, indent, level + 1)}`);
+    const members = [...value].map(
+      ([key, item]) => `${JSON.stringify(key)}: ${stringify(item, indent, level + 1)}`,
+    );
     return members.length ? `{${open}${members.join(between)}${close}}` : "{}";
   }
   if (Array.isArray(value)) {

@@ -19,17 +19,37 @@ export class Frame {
     this.session = session;
     this.main = h("main", { id: "main", tabindex: "-1" });
     this.links = ["clusters", "configurations"].map((name) =>
-      h("a", { href: href(name), "data-view": name }, name[0].toUpperCase() + name.slice(1)));
-    this.state = h("span", { class: "live-state", role: "status" }, h("i", { "aria-hidden": "true" }), h("span", {}));
+      h("a", { href: href(name), "data-view": name }, name[0].toUpperCase() + name.slice(1)),
+    );
+    this.state = h(
+      "span",
+      { class: "live-state", role: "status" },
+      h("i", { "aria-hidden": "true" }),
+      h("span", {}),
+    );
     this.user = h("span", { class: "user" });
     this.signOut = button("Sign out", () => session.signOut(), { kind: "quiet" });
-    this.themeButton = button("Dark or light", () => this.#toggleTheme(), { kind: "quiet", iconOnly: true, iconName: "moon" });
+    this.themeButton = button("Dark or light", () => this.#toggleTheme(), {
+      kind: "quiet",
+      iconOnly: true,
+      iconName: "moon",
+    });
     this.nav = h("nav", { "aria-label": "Views" }, ...this.links);
     app.replaceChildren(
-      h("header", { class: "top" },
-        h("a", { class: "brand", href: href("clusters") }, h("img", { src: "icon.svg", alt: "", width: "24", height: "24" }), "Tendril"),
-        this.nav, h("div", { class: "top-right" }, this.state, this.themeButton, this.user, this.signOut)),
-      this.main);
+      h(
+        "header",
+        { class: "top" },
+        h(
+          "a",
+          { class: "brand", href: href("clusters") },
+          h("img", { src: "icon.svg", alt: "", width: "24", height: "24" }),
+          "Tendril",
+        ),
+        this.nav,
+        h("div", { class: "top-right" }, this.state, this.themeButton, this.user, this.signOut),
+      ),
+      this.main,
+    );
     this.#showTheme();
   }
 
@@ -83,8 +103,10 @@ export class Frame {
   }
 
   #theme() {
-    return document.documentElement.dataset.theme
-      ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    return (
+      document.documentElement.dataset.theme ??
+      (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")
+    );
   }
 
   #toggleTheme() {

@@ -92,6 +92,7 @@ export class LogFeed {
     let isSecondLook = false;
     for (;;) {
       const before = this.position;
+      const newest = this.#newest; // an attempt is complete if another was known before this look
       for (const row of await this.fetchAfter(before.attempt, before.seq)) {
         if (!this.#isKnown(row)) {
           this.#waiting.set(keyOf(row.attempt, row.seq), row);
@@ -109,10 +110,10 @@ export class LogFeed {
         this.#seq = next - 1; // a true hole
         this.#drain();
         isSecondLook = false;
-      } else if (this.#attempt < this.#newest) {
+      } else if (this.#attempt < newest) {
         this.#attempt += 1;
         this.#seq = -1;
-      } else {
+      } else if (newest === this.#newest) {
         return;
       }
     }

@@ -15,12 +15,27 @@ export class FindBar {
   /** @param {import("./log_panel.js").LogPanel} panel */
   constructor(panel) {
     this.panel = panel;
-    this.input = h("input", { type: "search", placeholder: "Search the log", "aria-label": "Search the log",
-      autocomplete: "off", spellcheck: "false", oninput: () => this.#soon(), onkeydown: (event) => this.#key(event) });
+    this.input = h("input", {
+      type: "search",
+      placeholder: "Search the log",
+      "aria-label": "Search the log",
+      autocomplete: "off",
+      spellcheck: "false",
+      oninput: () => this.#soon(),
+      onkeydown: (event) => this.#key(event),
+    });
     this.said = h("span", { class: "find-said", role: "status" });
-    const step = (label, by, iconName) => button(label, () => this.#step(by), { iconOnly: true, iconName, kind: "quiet" });
-    this.element = h("div", { class: "find", role: "search" }, icon("search"), this.input, this.said,
-      step("Previous match", -1, "up"), step("Next match", 1, "next"));
+    const step = (label, by, iconName) =>
+      button(label, () => this.#step(by), { iconOnly: true, iconName, kind: "quiet" });
+    this.element = h(
+      "div",
+      { class: "find", role: "search" },
+      icon("search"),
+      this.input,
+      this.said,
+      step("Previous match", -1, "up"),
+      step("Next match", 1, "next"),
+    );
   }
 
   /** Show the first line of the log that says an error. */
@@ -69,7 +84,11 @@ export class FindBar {
       return;
     }
     try {
-      for await (const { hits, isComplete } of searched(this.panel.allPages(), occurrences(this.#wanted), signal)) {
+      for await (const { hits, isComplete } of searched(
+        this.panel.allPages(),
+        occurrences(this.#wanted),
+        signal,
+      )) {
         if (signal.aborted) {
           return;
         }
@@ -86,7 +105,10 @@ export class FindBar {
 
   #say(isComplete) {
     const of = `${this.#hits.length}${isComplete ? "" : "+"}`;
-    setText(this.said, this.#hits.length ? `${this.#at + 1} of ${of}` : isComplete ? "not found" : "searching …");
+    setText(
+      this.said,
+      this.#hits.length ? `${this.#at + 1} of ${of}` : isComplete ? "not found" : "searching …",
+    );
     this.isComplete = isComplete;
   }
 
@@ -100,6 +122,7 @@ export class FindBar {
 
   #show(hit, wanted) {
     return this.panel.goTo(hit, (block) =>
-      this.panel.terminal.reveal(block.marker, lineFeedsTo(hit, block), wanted, hit.column));
+      this.panel.terminal.reveal(block.marker, lineFeedsTo(hit, block), wanted, hit.column),
+    );
   }
 }

@@ -29,19 +29,34 @@ export class LogPanel {
     this.report = report;
     this.pages = new LogPages(api, provisionId);
     this.feed = new LogFeed({
-      fetchAfter: (attempt, seq) => this.pages.after(attempt, seq), onRows: (rows) => this.#take(rows) });
+      fetchAfter: (attempt, seq) => this.pages.after(attempt, seq),
+      onRows: (rows) => this.#take(rows),
+    });
     this.host = h("div", { class: "term-host" });
     this.followButton = button("Pause", () => this.#toggleFollow(), { iconName: "pause" });
     this.news = button("", () => this.goToEnd(), { kind: "primary news", iconName: "next", hidden: true });
     this.note = h("p", { class: "term-note" }, "Nothing was printed yet.");
     this.find = new FindBar(this);
     const tool = (label, work, iconName) => button(label, work, { iconName, iconOnly: true, kind: "quiet" });
-    this.element = h("section", { class: "terminal card", "aria-label": "Log" },
-      h("div", { class: "term-bar" }, this.find.element,
-        h("div", { class: "term-tools" },
-          tool("First error", () => this.find.goToFirstError(), "error"), tool("Start of the log", () => this.#goToStart(), "top"),
-          tool("Copy", () => this.#copy(), "copy"), tool("Download", () => this.#download(), "down"), this.followButton)),
-      h("div", { class: "term-place" }, this.host, this.note, this.news));
+    this.element = h(
+      "section",
+      { class: "terminal card", "aria-label": "Log" },
+      h(
+        "div",
+        { class: "term-bar" },
+        this.find.element,
+        h(
+          "div",
+          { class: "term-tools" },
+          tool("First error", () => this.find.goToFirstError(), "error"),
+          tool("Start of the log", () => this.#goToStart(), "top"),
+          tool("Copy", () => this.#copy(), "copy"),
+          tool("Download", () => this.#download(), "down"),
+          this.followButton,
+        ),
+      ),
+      h("div", { class: "term-place" }, this.host, this.note, this.news),
+    );
     signal.addEventListener("abort", () => this.terminal?.dispose());
   }
 
@@ -220,9 +235,13 @@ export class LogPanel {
 
   async #copy() {
     const chosen = this.terminal.selection;
-    const text = chosen || await this.#text(COPY_BYTES);
+    const text = chosen || (await this.#text(COPY_BYTES));
     await navigator.clipboard.writeText(text);
-    toast(chosen ? "Copied what is selected" : `Copied ${text.length === COPY_BYTES ? "the first 16 MB; download it for the rest" : "the whole log"}`);
+    toast(
+      chosen
+        ? "Copied what is selected"
+        : `Copied ${text.length === COPY_BYTES ? "the first 16 MB; download it for the rest" : "the whole log"}`,
+    );
   }
 
   async #text(most) {

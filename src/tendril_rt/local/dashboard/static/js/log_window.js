@@ -166,7 +166,7 @@ export class LogWindow {
   /** Rows before a position, of so many bytes at least where there are as many. */
   async #rowsBefore(position, bytes) {
     const pages = [];
-    for (let size = 0, from = position; size < bytes; ) {
+    for (let size = 0, from = position; size < bytes;) {
       const rows = await this.pages.before(from);
       if (!rows.length) {
         break;
@@ -180,7 +180,7 @@ export class LogWindow {
 
   async #rowsBehind(position, bytes) {
     const rows = [];
-    for (let size = 0; size < bytes; ) {
+    for (let size = 0; size < bytes;) {
       const page = await this.pages.behind(rows.at(-1) ?? position, this.newestAttempt);
       if (!page.length) {
         return { rows, isEnd: true };

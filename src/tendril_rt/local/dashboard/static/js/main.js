@@ -18,7 +18,7 @@ import { showProvision } from "./views/provision.js";
 const VIEWS = {
   clusters: (context, { id }) => (id ? showCluster(context, id) : showClusters(context)),
   configurations: (context, { id, query }) =>
-    (id ? showConfiguration(context, id === "new" ? null : id, query) : showConfigurations(context)),
+    id ? showConfiguration(context, id === "new" ? null : id, query) : showConfigurations(context),
   provisions: (context, { id }) => showProvision(context, id),
 };
 
@@ -43,7 +43,9 @@ async function start() {
   try {
     session = new Session(await readConfig());
   } catch (error) {
-    app.replaceChildren(h("p", { class: "fatal", role: "alert" }, `The dashboard cannot start: ${error.message}`));
+    app.replaceChildren(
+      h("p", { class: "fatal", role: "alert" }, `The dashboard cannot start: ${error.message}`),
+    );
     return;
   }
   const problem = await session.start();
@@ -59,8 +61,14 @@ async function start() {
     ending.abort();
     ending = new AbortController();
     const live = new Live(session.client);
-    const context = { ...shared, live, signal: ending.signal, main: frame.freshMain(),
-      report: (error) => frame.report(error), title: (text) => frame.title(text) };
+    const context = {
+      ...shared,
+      live,
+      signal: ending.signal,
+      main: frame.freshMain(),
+      report: (error) => frame.report(error),
+      title: (text) => frame.title(text),
+    };
     frame.follow(live, ending.signal);
     if (!session.user) {
       showLogin(context);

@@ -5,8 +5,15 @@ import { href } from "./router.js";
 import { ago, between, duration, moment } from "./time.js";
 
 const WORDS = {
-  QUEUED: "Queued", PROCESSING: "Running", SUCCESS: "Succeeded", FAILED: "Failed", CANCELLED: "Cancelled",
-  ONLINE: "Online", OFFLINE: "Offline", PENDING: "Not seen yet", DRAINING: "Draining",
+  QUEUED: "Queued",
+  PROCESSING: "Running",
+  SUCCESS: "Succeeded",
+  FAILED: "Failed",
+  CANCELLED: "Cancelled",
+  ONLINE: "Online",
+  OFFLINE: "Offline",
+  PENDING: "Not seen yet",
+  DRAINING: "Draining",
 };
 const OPERATIONS = { APPLY: "Apply", PLAN: "Plan", DESTROY: "Destroy" };
 
@@ -56,7 +63,14 @@ export function runRow(run, { clock, nameOf }) {
   const when = h("span", { class: "muted when" });
   const lasted = h("span", { class: "lasted" });
   const code = h("code", { class: "code" });
-  const link = h("a", { class: "run", href: href("provisions", run.id) }, state.element, h("span", { class: "run-name" }, name, operation, code), lasted, when);
+  const link = h(
+    "a",
+    { class: "run", href: href("provisions", run.id) },
+    state.element,
+    h("span", { class: "run-name" }, name, operation, code),
+    lasted,
+    when,
+  );
   const element = h("li", {}, link);
   let shown = run;
   const tick = () => {
@@ -64,15 +78,19 @@ export function runRow(run, { clock, nameOf }) {
     setText(lasted, shown.status === "QUEUED" ? waiting(shown, clock) : duration(seconds));
     setText(when, ago(clock.age(shown.created_at)));
   };
-  return { element, tick, update(to) {
-    shown = to;
-    state.update(to.status);
-    setText(name, nameOf(to));
-    setText(operation, operationWord(to.operation));
-    setText(code, to.error_code ?? "");
-    when.title = moment(to.created_at);
-    tick();
-  } };
+  return {
+    element,
+    tick,
+    update(to) {
+      shown = to;
+      state.update(to.status);
+      setText(name, nameOf(to));
+      setText(operation, operationWord(to.operation));
+      setText(code, to.error_code ?? "");
+      when.title = moment(to.created_at);
+      tick();
+    },
+  };
 }
 
 function waiting(run, clock) {
@@ -84,6 +102,13 @@ function waiting(run, clock) {
 export function outcomes(runs) {
   const shown = runs.slice(0, 14).reverse();
   const words = shown.map((run) => wordFor(run.status).toLowerCase());
-  return h("span", { class: "outcomes", role: "img", "aria-label": words.length ? `Last runs: ${words.join(", ")}` : "No runs yet" },
-    ...shown.map((run) => h("i", { "data-status": run.status })));
+  return h(
+    "span",
+    {
+      class: "outcomes",
+      role: "img",
+      "aria-label": words.length ? `Last runs: ${words.join(", ")}` : "No runs yet",
+    },
+    ...shown.map((run) => h("i", { "data-status": run.status })),
+  );
 }

@@ -62,7 +62,8 @@ export class Session extends EventTarget {
   /** Have a link mailed. */
   async sendLink(email) {
     const { error } = await this.client.auth.signInWithOtp({
-      email, options: { shouldCreateUser: false, emailRedirectTo: location.href.split("#")[0] },
+      email,
+      options: { shouldCreateUser: false, emailRedirectTo: location.href.split("#")[0] },
     });
     if (error) {
       throw new Error(error.message);

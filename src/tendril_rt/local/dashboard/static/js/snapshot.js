@@ -32,7 +32,10 @@ export function editable(row) {
  */
 export function assembled({ repo, version, path, variables, options, otherSource = new Map() }) {
   const faults = new Map();
-  const source = new Map([["repo", repo.trim()], ["version", version.trim()]]);
+  const source = new Map([
+    ["repo", repo.trim()],
+    ["version", version.trim()],
+  ]);
   if (path.trim()) {
     source.set("path", path.trim());
   }
@@ -49,7 +52,11 @@ export function assembled({ repo, version, path, variables, options, otherSource
   const parsedOptions = objectOf(options, "options", faults);
   checkNames(parsedVariables, faults);
   checkOptions(parsedOptions, parsedVariables, faults);
-  const snapshot = new Map([["template_source", source], ["terraform_vars", parsedVariables], ...parsedOptions]);
+  const snapshot = new Map([
+    ["template_source", source],
+    ["terraform_vars", parsedVariables],
+    ...parsedOptions,
+  ]);
   return { snapshot: faults.size ? null : snapshot, faults };
 }
 

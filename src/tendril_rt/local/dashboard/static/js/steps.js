@@ -12,11 +12,13 @@ const EXITED = /^terraform (init|plan|apply): exit (-?[0-9]+)$/;
 /**
  * @param {object} provision its row
  * @param {{text: string, at: string}[]} lines SYSTEM lines of its newest attempt, in order
- * @returns {{name: string, state: "waiting"|"running"|"done"|"failed"|"skipped", seconds: ?number, startedAt: ?string}[]}
+ * @returns {{name: string, state: "waiting"|"running"|"done"|"failed"|"skipped", seconds: ?number, startedAt:
+ *   ?string}[]}
  */
 export function stepsOf(provision, lines) {
-  const steps = new Map(namesOf(provision).map((name) =>
-    [name, { name, state: "waiting", seconds: null, startedAt: null }]));
+  const steps = new Map(
+    namesOf(provision).map((name) => [name, { name, state: "waiting", seconds: null, startedAt: null }]),
+  );
   const set = (name, change) => steps.set(name, { ...newStep(name), ...steps.get(name), ...change });
   for (const { text, at } of lines) {
     let found;

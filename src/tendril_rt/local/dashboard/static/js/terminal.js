@@ -14,14 +14,31 @@ const HOLD_FRAMES = "\x1b[?2026h"; // nothing is painted until they are released
 const RELEASE_FRAMES = "\x1b[?2026l";
 
 const THEME = {
-  background: "#101513", foreground: "#d8e0da", cursor: "#101513", cursorAccent: "#101513",
-  selectionBackground: "#3f6b52", selectionForeground: "#ffffff",
-  scrollbarSliderBackground: "#8ea39733", scrollbarSliderHoverBackground: "#8ea39766",
+  background: "#101513",
+  foreground: "#d8e0da",
+  cursor: "#101513",
+  cursorAccent: "#101513",
+  selectionBackground: "#3f6b52",
+  selectionForeground: "#ffffff",
+  scrollbarSliderBackground: "#8ea39733",
+  scrollbarSliderHoverBackground: "#8ea39766",
   scrollbarSliderActiveBackground: "#8ea39788",
-  black: "#6b7671", red: "#f2867b", green: "#7fcf9c", yellow: "#e6bd6a", blue: "#86b7ea",
-  magenta: "#cda0e6", cyan: "#79c7c5", white: "#d8e0da",
-  brightBlack: "#8c9892", brightRed: "#ff9d92", brightGreen: "#9be3b4", brightYellow: "#f2d08a",
-  brightBlue: "#a5cbf3", brightMagenta: "#dcbaf0", brightCyan: "#9bdedc", brightWhite: "#ffffff",
+  black: "#6b7671",
+  red: "#f2867b",
+  green: "#7fcf9c",
+  yellow: "#e6bd6a",
+  blue: "#86b7ea",
+  magenta: "#cda0e6",
+  cyan: "#79c7c5",
+  white: "#d8e0da",
+  brightBlack: "#8c9892",
+  brightRed: "#ff9d92",
+  brightGreen: "#9be3b4",
+  brightYellow: "#f2d08a",
+  brightBlue: "#a5cbf3",
+  brightMagenta: "#dcbaf0",
+  brightCyan: "#9bdedc",
+  brightWhite: "#ffffff",
 };
 
 export class LogTerminal {
@@ -34,9 +51,15 @@ export class LogTerminal {
    */
   constructor(host, onView) {
     this.term = new Terminal({
-      disableStdin: true, scrollback: SCROLLBACK, theme: THEME, fontSize: 13, lineHeight: 1.3,
+      disableStdin: true,
+      scrollback: SCROLLBACK,
+      theme: THEME,
+      fontSize: 13,
+      lineHeight: 1.3,
       fontFamily: 'ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
-      cursorInactiveStyle: "none", cursorStyle: "bar", cursorWidth: 1,
+      cursorInactiveStyle: "none",
+      cursorStyle: "bar",
+      cursorWidth: 1,
       linkHandler: { activate: () => {} }, // a log's links lead where a stranger wants
     });
     this.term.loadAddon(this.#fit);
@@ -98,7 +121,12 @@ export class LogTerminal {
 
   /** Put the line that follows so many line feeds at the top. */
   scrollToLogicalLine(...counts) {
-    this.term.scrollToLine(this.#rowOf(counts.reduce((a, b) => a + b, 0), 0));
+    this.term.scrollToLine(
+      this.#rowOf(
+        counts.reduce((a, b) => a + b, 0),
+        0,
+      ),
+    );
   }
 
   /**
@@ -148,7 +176,7 @@ export class LogTerminal {
   #rowOf(lineFeeds, from) {
     const { active } = this.term.buffer;
     let row = from;
-    for (let left = lineFeeds; left > 0 && row < active.length - 1; ) {
+    for (let left = lineFeeds; left > 0 && row < active.length - 1;) {
       row += 1;
       left -= active.getLine(row)?.isWrapped ? 0 : 1;
     }

@@ -50,7 +50,11 @@ export function duration(seconds) {
     return `${seconds.toFixed(1)} s`;
   }
   const whole = Math.round(seconds);
-  const units = [[86400, "d", 3600, "h"], [3600, "h", 60, "min"], [60, "min", 1, "s"]];
+  const units = [
+    [86400, "d", 3600, "h"],
+    [3600, "h", 60, "min"],
+    [60, "min", 1, "s"],
+  ];
   for (const [size, name, minor, minorName] of units) {
     if (whole >= size) {
       const rest = Math.floor((whole % size) / minor);

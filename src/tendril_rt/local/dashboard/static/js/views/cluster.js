@@ -22,31 +22,70 @@ export function showCluster(context, id) {
   const beat = h("span", {});
   const queue = runList("Nothing waits or runs.");
   const history = runList("Nothing ran here yet. Deploy a configuration, and watch it.");
-  const more = button("Show older runs", () => {
-    wanted += HISTORY_ROWS;
-    refresh();
-  }, { kind: "quiet" });
+  const more = button(
+    "Show older runs",
+    () => {
+      wanted += HISTORY_ROWS;
+      refresh();
+    },
+    { kind: "quiet" },
+  );
   const options = optionsPart(context, id, () => refresh());
   const agents = agentsPart(clock);
   const tokens = tokensPart(context, id, () => refresh());
   main.append(
     h("a", { class: "crumb", href: href("clusters") }, "Clusters"),
-    h("div", { class: "heading" },
-      h("div", {}, h("div", { class: "heading-line" }, heading, state.element), h("p", { class: "muted summary" }, "Last heartbeat ", beat)),
-      button("Deploy", () => startDeploy(), { kind: "primary", iconName: "play" })),
-    h("div", { class: "columns" },
-      h("div", { class: "wide" },
-        h("section", { class: "card", "aria-labelledby": "queue-title" }, h("h2", { id: "queue-title" }, "Queue and running"), queue.element),
-        h("section", { class: "card", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"), history.element, more)),
-      h("div", { class: "narrow" }, agents.element, options.element, tokens.element)));
+    h(
+      "div",
+      { class: "heading" },
+      h(
+        "div",
+        {},
+        h("div", { class: "heading-line" }, heading, state.element),
+        h("p", { class: "muted summary" }, "Last heartbeat ", beat),
+      ),
+      button("Deploy", () => startDeploy(), { kind: "primary", iconName: "play" }),
+    ),
+    h(
+      "div",
+      { class: "columns" },
+      h(
+        "div",
+        { class: "wide" },
+        h(
+          "section",
+          { class: "card", "aria-labelledby": "queue-title" },
+          h("h2", { id: "queue-title" }, "Queue and running"),
+          queue.element,
+        ),
+        h(
+          "section",
+          { class: "card", "aria-labelledby": "history-title" },
+          h("h2", { id: "history-title" }, "History"),
+          history.element,
+          more,
+        ),
+      ),
+      h("div", { class: "narrow" }, agents.element, options.element, tokens.element),
+    ),
+  );
 
   function runList(nothing) {
     const list = h("ul", { class: "rows" });
     const none = h("p", { class: "muted none" }, nothing);
-    return { element: h("div", {}, list, none), list, show(runs) {
-      none.hidden = runs.length > 0;
-      reconcile(list, runs, (run) => run.id, (run) => runRow(run, { clock, nameOf }));
-    } };
+    return {
+      element: h("div", {}, list, none),
+      list,
+      show(runs) {
+        none.hidden = runs.length > 0;
+        reconcile(
+          list,
+          runs,
+          (run) => run.id,
+          (run) => runRow(run, { clock, nameOf }),
+        );
+      },
+    };
   }
 
   function nameOf(run) {
@@ -55,10 +94,21 @@ export function showCluster(context, id) {
 
   async function load() {
     const [row, active, ended, all, agentRows, tokenRows] = await Promise.all([
-      api.cluster(id), api.active(id), api.history(id, wanted + 1, 0), api.configurations(), api.agents(id), api.tokens(id)]);
+      api.cluster(id),
+      api.active(id),
+      api.history(id, wanted + 1, 0),
+      api.configurations(),
+      api.agents(id),
+      api.tokens(id),
+    ]);
     if (!row) {
-      main.replaceChildren(empty("There is no such cluster",
-        h("p", {}, "It may belong to somebody else, or the address is not whole."), h("a", { class: "button", href: href("clusters") }, "All clusters")));
+      main.replaceChildren(
+        empty(
+          "There is no such cluster",
+          h("p", {}, "It may belong to somebody else, or the address is not whole."),
+          h("a", { class: "button", href: href("clusters") }, "All clusters"),
+        ),
+      );
       return;
     }
     cluster = row;
@@ -98,8 +148,14 @@ export function showCluster(context, id) {
 
   function take({ table, eventType, new: row, commit_timestamp: committedAt }) {
     clock.observe(committedAt);
-    if (table === "clusters" && eventType === "UPDATE" && cluster && row.status === cluster.status
-        && row.drain === cluster.drain && row.max_concurrency === cluster.max_concurrency) {
+    if (
+      table === "clusters" &&
+      eventType === "UPDATE" &&
+      cluster &&
+      row.status === cluster.status &&
+      row.drain === cluster.drain &&
+      row.max_concurrency === cluster.max_concurrency
+    ) {
       Object.assign(cluster, row);
       tick();
       return true;
@@ -108,8 +164,15 @@ export function showCluster(context, id) {
   }
 
   const refresh = keepFresh({
-    load, live, signal, onResult: report, onEvent: take,
-    bindings: [{ table: "clusters", filter: `id=eq.${id}` }, { table: "provisions", filter: `cluster_id=eq.${id}` }],
+    load,
+    live,
+    signal,
+    onResult: report,
+    onEvent: take,
+    bindings: [
+      { table: "clusters", filter: `id=eq.${id}` },
+      { table: "provisions", filter: `cluster_id=eq.${id}` },
+    ],
   });
   eachSecond(tick, signal);
 }

@@ -19,17 +19,37 @@ export function showClusters(context) {
   let details = { agents: new Map(), depths: new Map(), runs: new Map() };
   const summary = h("p", { class: "muted summary" }, " ");
   const list = h("ul", { class: "cards" });
-  const nothing = h("div", { hidden: true }, empty("No cluster yet",
-    h("p", {}, "A cluster is a place where an agent runs Terraform for you: Kubernetes, a server, this machine."),
-    button("Add your first cluster", () => add(), { kind: "primary", iconName: "plus" })));
+  const nothing = h(
+    "div",
+    { hidden: true },
+    empty(
+      "No cluster yet",
+      h(
+        "p",
+        {},
+        "A cluster is a place where an agent runs Terraform for you: Kubernetes, a server, this machine.",
+      ),
+      button("Add your first cluster", () => add(), { kind: "primary", iconName: "plus" }),
+    ),
+  );
   main.append(
-    h("div", { class: "heading" }, h("div", {}, h("h1", {}, "Clusters"), summary),
-      button("Add a cluster", () => add(), { kind: "primary", iconName: "plus" })),
-    nothing, list);
+    h(
+      "div",
+      { class: "heading" },
+      h("div", {}, h("h1", {}, "Clusters"), summary),
+      button("Add a cluster", () => add(), { kind: "primary", iconName: "plus" }),
+    ),
+    nothing,
+    list,
+  );
 
   async function load() {
-    const [rows, agents, depths, runs] = await Promise.all(
-      [api.clusters(), api.agents(), api.queueDepths(), api.recent(RECENT_RUNS)]);
+    const [rows, agents, depths, runs] = await Promise.all([
+      api.clusters(),
+      api.agents(),
+      api.queueDepths(),
+      api.recent(RECENT_RUNS),
+    ]);
     clusters.clear();
     rows.forEach((row) => clusters.set(row.id, row));
     details = {
@@ -44,11 +64,30 @@ export function showClusters(context) {
     const rows = [...clusters.values()];
     const statusOf = (row) => clusterStatus(row, clock);
     const count = (status) => rows.filter((row) => statusOf(row) === status).length;
-    const words = [[count("ONLINE"), "online"], [count("OFFLINE"), "offline"], [count("PENDING"), "not seen yet"]];
-    setText(summary, rows.length ? words.filter(([n]) => n).map(([n, word]) => `${n} ${word}`).join(" · ") : " ");
+    const words = [
+      [count("ONLINE"), "online"],
+      [count("OFFLINE"), "offline"],
+      [count("PENDING"), "not seen yet"],
+    ];
+    setText(
+      summary,
+      rows.length
+        ? words
+            .filter(([n]) => n)
+            .map(([n, word]) => `${n} ${word}`)
+            .join(" · ")
+        : " ",
+    );
     nothing.hidden = rows.length > 0;
-    rows.sort((a, b) => ORDER.indexOf(statusOf(a)) - ORDER.indexOf(statusOf(b)) || a.name.localeCompare(b.name));
-    reconcile(list, rows, (row) => row.id, (row) => card(row, clock, details));
+    rows.sort(
+      (a, b) => ORDER.indexOf(statusOf(a)) - ORDER.indexOf(statusOf(b)) || a.name.localeCompare(b.name),
+    );
+    reconcile(
+      list,
+      rows,
+      (row) => row.id,
+      (row) => card(row, clock, details),
+    );
     reconcileDetails();
   }
 
@@ -77,12 +116,20 @@ export function showClusters(context) {
   }
 
   async function add() {
-    const name = h("input", { required: true, maxlength: "100", placeholder: "production-eu", autocomplete: "off" });
+    const name = h("input", {
+      required: true,
+      maxlength: "100",
+      placeholder: "production-eu",
+      autocomplete: "off",
+    });
     const concurrency = h("input", { type: "number", min: "1", max: "1000", value: "1", inputmode: "numeric" });
     const registration = await ask({
-      title: "Add a cluster", action: "Add",
-      body: [field("Name", name, "For people; it can be anything."),
-        field("Runs at once", concurrency, "How many provisions may run there at the same time.")],
+      title: "Add a cluster",
+      action: "Add",
+      body: [
+        field("Name", name, "For people; it can be anything."),
+        field("Runs at once", concurrency, "How many provisions may run there at the same time."),
+      ],
       canSubmit: () => name.value.trim() !== "" && concurrency.validity.valid,
       submit: () => api.registerCluster(name.value.trim(), Number(concurrency.value)),
     });
@@ -93,7 +140,11 @@ export function showClusters(context) {
   }
 
   const refresh = keepFresh({
-    load, live, signal, onResult: report, onEvent: take,
+    load,
+    live,
+    signal,
+    onResult: report,
+    onEvent: take,
     bindings: [{ table: "clusters" }, { table: "provisions" }],
   });
   eachSecond(() => {
@@ -121,10 +172,14 @@ function card(row, clock) {
   const queue = h("span", { class: "fact" });
   const bars = h("span", { class: "bars" });
   const drain = h("span", { class: "tag", hidden: true }, "Draining");
-  const link = h("a", { class: "card cluster", href: href("clusters", row.id) },
+  const link = h(
+    "a",
+    { class: "card cluster", href: href("clusters", row.id) },
     h("span", { class: "card-head" }, pulse, name, drain, state.element),
     h("span", { class: "card-beat" }, "Last heartbeat ", beat),
-    h("span", { class: "card-facts" }, agents, queue), bars);
+    h("span", { class: "card-facts" }, agents, queue),
+    bars,
+  );
   let shown = row;
   let shownRuns = "";
   const tick = () => {
@@ -134,7 +189,8 @@ function card(row, clock) {
     setAttribute(link, "data-status", status);
   };
   return {
-    element: h("li", {}, link), tick,
+    element: h("li", {}, link),
+    tick,
     update(to) {
       shown = to;
       setText(name, to.name);
@@ -149,8 +205,14 @@ function card(row, clock) {
     detail(all, depth, runs) {
       const up = all.filter((agent) => agent.state !== "OFFLINE");
       setText(agents, agentWords(up, all.length));
-      setText(queue, depth ? `${depth.queued} queued · ${depth.running} of ${depth.max_concurrency} running` : "");
-      const key = runs.slice(0, 14).map((run) => run.id + run.status).join();
+      setText(
+        queue,
+        depth ? `${depth.queued} queued · ${depth.running} of ${depth.max_concurrency} running` : "",
+      );
+      const key = runs
+        .slice(0, 14)
+        .map((run) => run.id + run.status)
+        .join();
       if (key !== shownRuns || !bars.firstChild) {
         shownRuns = key;
         bars.replaceChildren(outcomes(runs));
@@ -166,5 +228,6 @@ function agentWords(up, known) {
   const versions = [...new Set(up.map((agent) => agent.version).filter(Boolean))].slice(0, 2);
   const capacity = up.reduce((sum, agent) => sum + (agent.capacity ?? 0), 0);
   return [`${up.length} agent${up.length > 1 ? "s" : ""}`, versions.join(", "), `capacity ${capacity}`]
-    .filter(Boolean).join(" · ");
+    .filter(Boolean)
+    .join(" · ");
 }

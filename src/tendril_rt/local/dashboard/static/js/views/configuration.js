@@ -19,15 +19,28 @@ export async function showConfiguration(context, id, query) {
   main.append(h("a", { class: "crumb", href: href("configurations") }, "Configurations"));
   try {
     const [clusters, row, runs] = await Promise.all([
-      api.clusters(), id ? api.configuration(id) : null, id ? api.runsOf(id, RUNS) : []]);
+      api.clusters(),
+      id ? api.configuration(id) : null,
+      id ? api.runsOf(id, RUNS) : [],
+    ]);
     if (context.signal.aborted) {
       return;
     }
     if (id && !row) {
-      main.append(empty("There is no such configuration", h("a", { class: "button", href: href("configurations") }, "All configurations")));
+      main.append(
+        empty(
+          "There is no such configuration",
+          h("a", { class: "button", href: href("configurations") }, "All configurations"),
+        ),
+      );
     } else if (!clusters.length) {
-      main.append(empty("First a cluster, then a configuration", h("p", {}, "A configuration belongs to the cluster where it is to exist."),
-        h("a", { class: "button primary", href: href("clusters") }, "Add a cluster")));
+      main.append(
+        empty(
+          "First a cluster, then a configuration",
+          h("p", {}, "A configuration belongs to the cluster where it is to exist."),
+          h("a", { class: "button primary", href: href("clusters") }, "Add a cluster"),
+        ),
+      );
     } else {
       editor(context, { row, clusters, runs, clusterId: query.get("cluster") });
     }
@@ -40,17 +53,28 @@ export async function showConfiguration(context, id, query) {
 function editor(context, { row, clusters, runs, clusterId }) {
   const { api, clock, main, title } = context;
   const start = row ? editable(row) : FRESH;
-  const name = h("input", { required: true, maxlength: "100", value: row?.name ?? "", autocomplete: "off", placeholder: "network" });
+  const name = h("input", {
+    required: true,
+    maxlength: "100",
+    value: row?.name ?? "",
+    autocomplete: "off",
+    placeholder: "network",
+  });
   const cluster = h("select", {}, ...clusters.map((one) => h("option", { value: one.id }, one.name)));
   cluster.value = row?.cluster_id ?? clusterId ?? clusters[0].id;
-  const text = (value, placeholder) => h("input", { value, placeholder, autocomplete: "off", spellcheck: "false", class: "mono" });
+  const text = (value, placeholder) =>
+    h("input", { value, placeholder, autocomplete: "off", spellcheck: "false", class: "mono" });
   const area = (value, rows) => h("textarea", { rows, spellcheck: "false", class: "mono", value });
   const inputs = {
-    repo: text(start.repo, "https://github.com/acme/templates"), version: text(start.version, "v1.2.0"),
-    path: text(start.path, "vpc"), variables: area(start.variables, 14), options: area(start.options, 6),
+    repo: text(start.repo, "https://github.com/acme/templates"),
+    version: text(start.version, "v1.2.0"),
+    path: text(start.path, "vpc"),
+    variables: area(start.variables, 14),
+    options: area(start.options, 6),
   };
   const fields = {
-    repo: field("Repository", inputs.repo), version: field("Version", inputs.version, "A tag or a commit: what is deployed is exactly this."),
+    repo: field("Repository", inputs.repo),
+    version: field("Version", inputs.version, "A tag or a commit: what is deployed is exactly this."),
     path: field("Folder", inputs.path, "Of the root module in the repository; empty is its top."),
     variables: field("Variables", inputs.variables, "A JSON object; numbers stay exactly as you write them."),
     options: field("More", inputs.options, "sensitive, backend_config, cost_estimate, timeouts, …"),
@@ -61,17 +85,23 @@ function editor(context, { row, clusters, runs, clusterId }) {
   const last = runs.find((one) => one.status === "SUCCESS" && one.operation === "APPLY");
   let appliedText = null;
 
-  const held = () => assembled({
-    ...Object.fromEntries(Object.entries(inputs).map(([key, input]) => [key, input.value])), otherSource: start.otherSource });
+  const held = () =>
+    assembled({
+      ...Object.fromEntries(Object.entries(inputs).map(([key, input]) => [key, input.value])),
+      otherSource: start.otherSource,
+    });
   const savedText = row ? pretty(snapshotText(row)) : null;
-  const isChanged = (snapshot) => !row || name.value !== row.name || cluster.value !== row.cluster_id
-    || (snapshot && pretty(stringify(snapshot)) !== savedText);
+  const isChanged = (snapshot) =>
+    !row ||
+    name.value !== row.name ||
+    cluster.value !== row.cluster_id ||
+    (snapshot && pretty(stringify(snapshot)) !== savedText);
 
   function check() {
     const { snapshot, faults } = held();
     for (const [key, part] of Object.entries(fields)) {
       const isUntouched = !row && inputs[key].value === FRESH[key];
-      part.fault(isUntouched ? "" : faults.get(key) ?? "");
+      part.fault(isUntouched ? "" : (faults.get(key) ?? ""));
     }
     const changed = isChanged(snapshot);
     save.disabled = !snapshot || !name.value.trim() || !changed;
@@ -82,12 +112,21 @@ function editor(context, { row, clusters, runs, clusterId }) {
 
   function showChanges(snapshot) {
     if (appliedText === null) {
-      changes.replaceChildren(h("p", { class: "muted none" }, row
-        ? "This was never applied, so there is nothing to compare with." : "Once it is applied, this shows what you changed since."));
+      changes.replaceChildren(
+        h(
+          "p",
+          { class: "muted none" },
+          row
+            ? "This was never applied, so there is nothing to compare with."
+            : "Once it is applied, this shows what you changed since.",
+        ),
+      );
     } else if (snapshot) {
       const lines = lineDiff(appliedText, pretty(stringify(snapshot)));
       const isSame = lines.every(({ kind }) => kind === "same");
-      changes.replaceChildren(isSame ? h("p", { class: "muted none" }, "The same as what was applied last.") : diffBlock(lines));
+      changes.replaceChildren(
+        isSame ? h("p", { class: "muted none" }, "The same as what was applied last.") : diffBlock(lines),
+      );
     }
   }
 
@@ -98,7 +137,12 @@ function editor(context, { row, clusters, runs, clusterId }) {
     }
     save.disabled = true;
     try {
-      const saved = await api.saveConfiguration({ id: row?.id, clusterId: cluster.value, name: name.value.trim(), snapshot: stringify(snapshot) });
+      const saved = await api.saveConfiguration({
+        id: row?.id,
+        clusterId: cluster.value,
+        name: name.value.trim(),
+        snapshot: stringify(snapshot),
+      });
       toast("Saved");
       if (row) {
         main.replaceChildren();
@@ -118,25 +162,61 @@ function editor(context, { row, clusters, runs, clusterId }) {
 
   title(row?.name ?? "New configuration");
   main.append(
-    h("form", { oninput: check, onsubmit: (event) => {
-      event.preventDefault();
-      submit();
-    } },
-    h("div", { class: "heading" }, h("h1", {}, row?.name ?? "New configuration"), h("div", { class: "actions" }, save, run)),
-    h("div", { class: "columns" },
-      h("div", { class: "wide card form" },
-        h("div", { class: "pair" }, field("Name", name), field("Cluster", cluster)),
-        fields.repo, h("div", { class: "pair" }, fields.version, fields.path), fields.variables,
-        h("details", { open: start.options !== "{}" }, h("summary", {}, "Secrets, backend and more"), fields.options)),
-      h("div", { class: "narrow" },
-        h("section", { class: "card", "aria-labelledby": "diff-title" }, h("h2", { id: "diff-title" }, "Against what was applied last"), changes),
-        historyPart(context, runs, clock)))));
+    h(
+      "form",
+      {
+        oninput: check,
+        onsubmit: (event) => {
+          event.preventDefault();
+          submit();
+        },
+      },
+      h(
+        "div",
+        { class: "heading" },
+        h("h1", {}, row?.name ?? "New configuration"),
+        h("div", { class: "actions" }, save, run),
+      ),
+      h(
+        "div",
+        { class: "columns" },
+        h(
+          "div",
+          { class: "wide card form" },
+          h("div", { class: "pair" }, field("Name", name), field("Cluster", cluster)),
+          fields.repo,
+          h("div", { class: "pair" }, fields.version, fields.path),
+          fields.variables,
+          h(
+            "details",
+            { open: start.options !== "{}" },
+            h("summary", {}, "Secrets, backend and more"),
+            fields.options,
+          ),
+        ),
+        h(
+          "div",
+          { class: "narrow" },
+          h(
+            "section",
+            { class: "card", "aria-labelledby": "diff-title" },
+            h("h2", { id: "diff-title" }, "Against what was applied last"),
+            changes,
+          ),
+          historyPart(context, runs, clock),
+        ),
+      ),
+    ),
+  );
   check();
   if (last) {
-    api.snapshot(last.id).then((found) => {
-      appliedText = found === null ? null : pretty(found);
-      check();
-    }, (error) => context.report(error));
+    api.snapshot(last.id).then(
+      (found) => {
+        appliedText = found === null ? null : pretty(found);
+        check();
+      },
+      (error) => context.report(error),
+    );
   }
 }
 
@@ -145,25 +225,57 @@ function diffBlock(lines) {
   const signs = { same: " ", removed: "−", added: "+" };
   const isNear = (index) => lines.slice(Math.max(0, index - 2), index + 3).some(({ kind }) => kind !== "same");
   const shown = lines.filter((_, index) => isNear(index));
-  return h("pre", { class: "diff", tabindex: "0", "aria-label": "Differences" }, ...shown.map(({ kind, text }) =>
-    h(kind === "same" ? "span" : kind === "added" ? "ins" : "del", { class: "line" }, `${signs[kind]} ${text}\n`)));
+  return h(
+    "pre",
+    { class: "diff", tabindex: "0", "aria-label": "Differences" },
+    ...shown.map(({ kind, text }) =>
+      h(
+        kind === "same" ? "span" : kind === "added" ? "ins" : "del",
+        { class: "line" },
+        `${signs[kind]} ${text}\n`,
+      ),
+    ),
+  );
 }
 
 /** Earlier runs; each can show the snapshot that it ran. */
 function historyPart({ api }, runs, clock) {
   const list = h("ul", { class: "rows" });
-  reconcile(list, runs, (run) => run.id, (run) => {
-    const row = runRow(run, { clock, nameOf: () => new Date(run.created_at).toLocaleDateString(undefined, { dateStyle: "medium" }) });
-    const place = h("div", {});
-    const details = h("details", { class: "snapshot", ontoggle: async () => {
-      if (details.open && !place.firstChild) {
-        const text = await api.snapshot(run.id);
-        place.append(h("pre", { tabindex: "0", "aria-label": "Snapshot" }, text === null ? "gone" : pretty(text)));
-      }
-    } }, h("summary", {}, "Snapshot"), place);
-    row.element.append(details);
-    return row;
-  });
-  return h("section", { class: "card", "aria-labelledby": "runs-title" }, h("h2", { id: "runs-title" }, "History"), list,
-    h("p", { class: "muted none", hidden: runs.length > 0 }, "Not deployed yet."));
+  reconcile(
+    list,
+    runs,
+    (run) => run.id,
+    (run) => {
+      const row = runRow(run, {
+        clock,
+        nameOf: () => new Date(run.created_at).toLocaleDateString(undefined, { dateStyle: "medium" }),
+      });
+      const place = h("div", {});
+      const details = h(
+        "details",
+        {
+          class: "snapshot",
+          ontoggle: async () => {
+            if (details.open && !place.firstChild) {
+              const text = await api.snapshot(run.id);
+              place.append(
+                h("pre", { tabindex: "0", "aria-label": "Snapshot" }, text === null ? "gone" : pretty(text)),
+              );
+            }
+          },
+        },
+        h("summary", {}, "Snapshot"),
+        place,
+      );
+      row.element.append(details);
+      return row;
+    },
+  );
+  return h(
+    "section",
+    { class: "card", "aria-labelledby": "runs-title" },
+    h("h2", { id: "runs-title" }, "History"),
+    list,
+    h("p", { class: "muted none", hidden: runs.length > 0 }, "Not deployed yet."),
+  );
 }

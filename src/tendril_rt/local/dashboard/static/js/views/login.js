@@ -9,10 +9,15 @@ export function showLogin({ main, session, title }) {
   const password = h("input", { type: "password", autocomplete: "current-password" });
   const said = h("p", { class: "problem", role: "alert" });
   const send = button("Sign in", null, { kind: "primary", type: "submit" });
-  const link = button("Mail me a link instead", () => run(async () => {
-    await session.sendLink(email.value.trim());
-    said.textContent = "Sent: open the link that is in the mail.";
-  }), { kind: "quiet" });
+  const link = button(
+    "Mail me a link instead",
+    () =>
+      run(async () => {
+        await session.sendLink(email.value.trim());
+        said.textContent = "Sent: open the link that is in the mail.";
+      }),
+    { kind: "quiet" },
+  );
 
   async function run(work) {
     said.textContent = "";
@@ -30,13 +35,23 @@ export function showLogin({ main, session, title }) {
     send.disabled = link.disabled = false;
   }
 
-  main.append(h("form", { class: "login card", onsubmit: (event) => {
-    event.preventDefault();
-    run(() => session.signIn(email.value.trim(), password.value));
-  } },
-  h("h1", {}, "Sign in"),
-  h("p", { class: "muted" }, `to the control plane at ${new URL(session.plane.url).host}`),
-  field("Email", email), field("Password", password), said,
-  h("div", { class: "actions stretch" }, send, link)));
+  main.append(
+    h(
+      "form",
+      {
+        class: "login card",
+        onsubmit: (event) => {
+          event.preventDefault();
+          run(() => session.signIn(email.value.trim(), password.value));
+        },
+      },
+      h("h1", {}, "Sign in"),
+      h("p", { class: "muted" }, `to the control plane at ${new URL(session.plane.url).host}`),
+      field("Email", email),
+      field("Password", password),
+      said,
+      h("div", { class: "actions stretch" }, send, link),
+    ),
+  );
   email.focus();
 }

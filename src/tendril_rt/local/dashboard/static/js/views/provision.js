@@ -11,7 +11,13 @@ import { ago, duration, moment } from "../time.js";
 import { factsPart, troublePart } from "./provision_facts.js";
 
 const STEP_WORDS = { template: "Template", init: "Init", cost: "Cost", plan: "Plan", apply: "Apply" };
-const STATE_WORDS = { waiting: "waiting", running: "running", done: "done", failed: "failed", skipped: "not run" };
+const STATE_WORDS = {
+  waiting: "waiting",
+  running: "running",
+  done: "done",
+  failed: "failed",
+  skipped: "not run",
+};
 
 /** @param {import("../main.js").Context} context */
 export function showProvision(context, id) {
@@ -30,17 +36,29 @@ export function showProvision(context, id) {
   const trouble = troublePart();
   const facts = factsPart();
   const panel = new LogPanel(context, id);
-  main.append(crumb,
-    h("div", { class: "heading" },
+  main.append(
+    crumb,
+    h(
+      "div",
+      { class: "heading" },
       h("div", {}, h("div", { class: "heading-line" }, heading, state.element), about),
-      h("div", { class: "actions" }, cancel, force)),
-    steps, trouble.element, h("div", { class: "columns run-columns" }, h("div", { class: "wide" }, panel.element), facts.element));
+      h("div", { class: "actions" }, cancel, force),
+    ),
+    steps,
+    trouble.element,
+    h("div", { class: "columns run-columns" }, h("div", { class: "wide" }, panel.element), facts.element),
+  );
 
   async function load() {
     const [row, held] = await Promise.all([api.provision(id), api.lease(id)]);
     if (!row) {
-      main.replaceChildren(empty("There is no such provision",
-        h("p", {}, "It may belong to somebody else, or the address is not whole."), h("a", { class: "button", href: href("clusters") }, "All clusters")));
+      main.replaceChildren(
+        empty(
+          "There is no such provision",
+          h("p", {}, "It may belong to somebody else, or the address is not whole."),
+          h("a", { class: "button", href: href("clusters") }, "All clusters"),
+        ),
+      );
       return;
     }
     const isFirst = run === null;
@@ -61,8 +79,13 @@ export function showProvision(context, id) {
 
   async function namesOf(row) {
     const [cluster, configuration] = await Promise.all([
-      api.cluster(row.cluster_id), row.configuration_id ? api.configuration(row.configuration_id) : null]);
-    return { cluster: cluster?.name ?? "a cluster", configuration: configuration?.name ?? `Provision ${id.slice(0, 8)}` };
+      api.cluster(row.cluster_id),
+      row.configuration_id ? api.configuration(row.configuration_id) : null,
+    ]);
+    return {
+      cluster: cluster?.name ?? "a cluster",
+      configuration: configuration?.name ?? `Provision ${id.slice(0, 8)}`,
+    };
   }
 
   function show() {
@@ -73,7 +96,8 @@ export function showProvision(context, id) {
     state.update(run.status);
     const isOver = Boolean(run.completed_at);
     cancel.hidden = isOver || Boolean(run.cancel_requested_at);
-    force.hidden = isOver || !run.cancel_requested_at || Boolean(run.force_cancel_requested_at) || run.status === "QUEUED";
+    force.hidden =
+      isOver || !run.cancel_requested_at || Boolean(run.force_cancel_requested_at) || run.status === "QUEUED";
     trouble.show(run, lease, clock);
     facts.show(run, names);
     tick();
@@ -87,7 +111,11 @@ export function showProvision(context, id) {
     if (run.status === "QUEUED") {
       parts.push(`queued ${ago(clock.age(run.created_at))}`);
     } else if (run.started_at) {
-      parts.push(run.completed_at ? `took ${duration(runSeconds(run, clock))}` : `running for ${duration(Math.floor(runSeconds(run, clock)))}`);
+      parts.push(
+        run.completed_at
+          ? `took ${duration(runSeconds(run, clock))}`
+          : `running for ${duration(Math.floor(runSeconds(run, clock)))}`,
+      );
       parts.push(`started ${ago(clock.age(run.started_at))}`);
     }
     if (run.attempt > 1) {
@@ -103,25 +131,46 @@ export function showProvision(context, id) {
   }
 
   function showSteps() {
-    reconcile(steps, stepsOf(run, lines), ({ name }) => name, ({ name }) => {
-      const [word, time] = [h("span", { class: "step-name" }, STEP_WORDS[name] ?? name), h("span", { class: "step-time" })];
-      const spoken = h("span", { class: "hidden" });
-      return { element: h("li", {}, h("i", { "aria-hidden": "true" }), word, time, spoken), update(step) {
-        const seconds = step.state === "running" ? Math.floor(clock.age(step.startedAt) ?? 0) : step.seconds;
-        setAttribute(word.parentElement, "data-state", step.state);
-        setText(spoken, STATE_WORDS[step.state]);
-        setText(time, seconds === null ? "" : duration(seconds));
-      } };
-    });
+    reconcile(
+      steps,
+      stepsOf(run, lines),
+      ({ name }) => name,
+      ({ name }) => {
+        const [word, time] = [
+          h("span", { class: "step-name" }, STEP_WORDS[name] ?? name),
+          h("span", { class: "step-time" }),
+        ];
+        const spoken = h("span", { class: "hidden" });
+        return {
+          element: h("li", {}, h("i", { "aria-hidden": "true" }), word, time, spoken),
+          update(step) {
+            const seconds =
+              step.state === "running" ? Math.floor(clock.age(step.startedAt) ?? 0) : step.seconds;
+            setAttribute(word.parentElement, "data-state", step.state);
+            setText(spoken, STATE_WORDS[step.state]);
+            setText(time, seconds === null ? "" : duration(seconds));
+          },
+        };
+      },
+    );
   }
 
   async function askCancel() {
     const isRunning = run.status === "PROCESSING";
     const done = await ask({
-      title: "Cancel this run?", action: "Cancel the run", kind: "danger",
-      body: [h("p", {}, isRunning
-        ? "Terraform is interrupted once and finishes what it is doing, so its state stays whole. That can take some minutes."
-        : "It has not begun: it is cancelled at once.")],
+      title: "Cancel this run?",
+      action: "Cancel the run",
+      kind: "danger",
+      body: [
+        h(
+          "p",
+          {},
+          isRunning
+            ? "Terraform is interrupted once and finishes what it is doing, so its state stays " +
+              "whole. That can take some minutes."
+            : "It has not begun: it is cancelled at once.",
+        ),
+      ],
       submit: () => api.cancel(id, false),
     });
     if (done) {
@@ -133,10 +182,20 @@ export function showProvision(context, id) {
   async function askForce() {
     const typed = h("input", { autocomplete: "off", spellcheck: "false" });
     const done = await ask({
-      title: "Stop by force?", action: "Stop by force", kind: "danger",
-      body: [h("p", {}, "A second interrupt makes Terraform exit ", h("strong", {}, "without saving its state"),
-        ": resources may exist that it no longer knows, and the state may stay locked. Wait for the graceful stop if you can."),
-      field("Type “force” to confirm", typed)],
+      title: "Stop by force?",
+      action: "Stop by force",
+      kind: "danger",
+      body: [
+        h(
+          "p",
+          {},
+          "A second interrupt makes Terraform exit ",
+          h("strong", {}, "without saving its state"),
+          ": resources may exist that it no longer knows, and the state may stay locked. " +
+            "Wait for the graceful stop if you can.",
+        ),
+        field("Type “force” to confirm", typed),
+      ],
       canSubmit: () => typed.value.trim().toLowerCase() === "force",
       submit: () => api.cancel(id, true),
     });
@@ -163,7 +222,11 @@ export function showProvision(context, id) {
   }
 
   const refresh = keepFresh({
-    load, live, signal, onResult: report, onEvent: take,
+    load,
+    live,
+    signal,
+    onResult: report,
+    onEvent: take,
     bindings: [
       { table: "provisions", event: "UPDATE", filter: `id=eq.${id}` },
       { table: "provision_logs", event: "INSERT", filter: `provision_id=eq.${id}` },
@@ -173,5 +236,10 @@ export function showProvision(context, id) {
 }
 
 function systemLinesOf(rows) {
-  return rows.flatMap((row) => row.log_chunk.split("\n").filter(Boolean).map((text) => ({ text, at: row.created_at })));
+  return rows.flatMap((row) =>
+    row.log_chunk
+      .split("\n")
+      .filter(Boolean)
+      .map((text) => ({ text, at: row.created_at })),
+  );
 }

@@ -34,21 +34,39 @@ export function troublePart() {
   return {
     element,
     show(run, lease, clock) {
-      silentSince = run.status === "PROCESSING" && lease && clock.age(lease.expires_at) > 0 ? lease.expires_at : null;
+      silentSince =
+        run.status === "PROCESSING" && lease && clock.age(lease.expires_at) > 0 ? lease.expires_at : null;
       const parts = [];
       if (silentSince) {
-        parts.push(h("h2", {}, "The agent is silent"), silence, h("p", { class: "muted" }, lease.phase === "APPLY"
-          ? "It may still be applying, so nobody else takes over. When it returns, its log and outcome arrive."
-          : "It has changed nothing yet. The run goes back to the queue on its own."));
+        parts.push(
+          h("h2", {}, "The agent is silent"),
+          silence,
+          h(
+            "p",
+            { class: "muted" },
+            lease.phase === "APPLY"
+              ? "It may still be applying, so nobody else takes over. When it returns, its log and outcome arrive."
+              : "It has changed nothing yet. The run goes back to the queue on its own.",
+          ),
+        );
       }
       if (run.status === "FAILED") {
-        parts.push(h("h2", {}, "Failed ", h("code", {}, run.error_code ?? "")),
-          h("pre", { class: "error-text", tabindex: "0", "aria-label": "Error message" }, run.error_message ?? ""));
+        parts.push(
+          h("h2", {}, "Failed ", h("code", {}, run.error_code ?? "")),
+          h(
+            "pre",
+            { class: "error-text", tabindex: "0", "aria-label": "Error message" },
+            run.error_message ?? "",
+          ),
+        );
         if (CURES[run.error_code]) {
           parts.push(h("p", { class: "cure" }, h("strong", {}, "What to do: "), CURES[run.error_code]));
         }
       } else if (run.status === "CANCELLED" && run.error_message) {
-        parts.push(h("h2", {}, "Cancelled"), h("pre", { class: "error-text", tabindex: "0", "aria-label": "What was said" }, run.error_message));
+        parts.push(
+          h("h2", {}, "Cancelled"),
+          h("pre", { class: "error-text", tabindex: "0", "aria-label": "What was said" }, run.error_message),
+        );
       }
       parts.push(...lockAdvice(run.execution_metadata?.lock));
       element.hidden = parts.length === 0;
@@ -61,7 +79,12 @@ export function troublePart() {
       this.tick(clock);
     },
     tick(clock) {
-      setText(silence, silentSince ? `Nothing was heard of it for ${duration(Math.floor(clock.age(silentSince)))} more than its lease allows.` : "");
+      setText(
+        silence,
+        silentSince
+          ? `Nothing was heard of it for ${duration(Math.floor(clock.age(silentSince)))} more than its lease allows.`
+          : "",
+      );
     },
   };
 }
@@ -70,8 +93,12 @@ function lockAdvice(lock) {
   if (!lock) {
     return [];
   }
-  return [h("h2", {}, "State lock"), h("p", {}, LOCKS[lock.state] ?? lock.state),
-    h("p", { class: "muted" }, lock.reason), copyable(lock.command, "command")];
+  return [
+    h("h2", {}, "State lock"),
+    h("p", {}, LOCKS[lock.state] ?? lock.state),
+    h("p", { class: "muted" }, lock.reason),
+    copyable(lock.command, "command"),
+  ];
 }
 
 /** What is known beside the log. */
@@ -91,7 +118,12 @@ export function factsPart() {
 
 function cards(run, names) {
   const facts = run.execution_metadata ?? {};
-  return [resources(run, facts.resources), cost(facts.cost), outputs(facts.outputs), rest(run, facts, names)].filter(Boolean);
+  return [
+    resources(run, facts.resources),
+    cost(facts.cost),
+    outputs(facts.outputs),
+    rest(run, facts, names),
+  ].filter(Boolean);
 }
 
 function resources(run, counts) {
@@ -99,21 +131,57 @@ function resources(run, counts) {
     return null;
   }
   const isDone = run.status === "SUCCESS" && run.operation !== "PLAN";
-  const shown = [["add", "+", isDone ? "added" : "to add"], ["change", "~", isDone ? "changed" : "to change"],
-    ["destroy", "−", isDone ? "destroyed" : "to destroy"], ["import", "↓", isDone ? "imported" : "to import"]];
-  return h("section", { class: "card" }, h("h2", {}, isDone ? "Changes" : "Plan"),
-    h("div", { class: "counts" }, shown.filter(([name]) => counts[name] !== undefined).map(([name, sign, word]) =>
-      h("span", { class: `count ${name}`, "data-zero": counts[name] === 0 }, h("b", {}, `${sign}${counts[name]}`), word))));
+  const shown = [
+    ["add", "+", isDone ? "added" : "to add"],
+    ["change", "~", isDone ? "changed" : "to change"],
+    ["destroy", "−", isDone ? "destroyed" : "to destroy"],
+    ["import", "↓", isDone ? "imported" : "to import"],
+  ];
+  return h(
+    "section",
+    { class: "card" },
+    h("h2", {}, isDone ? "Changes" : "Plan"),
+    h(
+      "div",
+      { class: "counts" },
+      shown
+        .filter(([name]) => counts[name] !== undefined)
+        .map(([name, sign, word]) =>
+          h(
+            "span",
+            { class: `count ${name}`, "data-zero": counts[name] === 0 },
+            h("b", {}, `${sign}${counts[name]}`),
+            word,
+          ),
+        ),
+    ),
+  );
 }
 
 function cost(said) {
   if (!said) {
     return null;
   }
-  const diff = said.diff_monthly && Number(said.diff_monthly) !== 0
-    ? h("p", { class: "muted" }, `${Number(said.diff_monthly) > 0 ? "+" : ""}${money(said.diff_monthly)} ${said.currency} against now`) : null;
-  return h("section", { class: "card" }, h("h2", {}, "Cost"),
-    h("p", { class: "figure" }, money(said.total_monthly), h("span", { class: "muted" }, ` ${said.currency} a month`)), diff);
+  const diff =
+    said.diff_monthly && Number(said.diff_monthly) !== 0
+      ? h(
+          "p",
+          { class: "muted" },
+          `${Number(said.diff_monthly) > 0 ? "+" : ""}${money(said.diff_monthly)} ${said.currency} against now`,
+        )
+      : null;
+  return h(
+    "section",
+    { class: "card" },
+    h("h2", {}, "Cost"),
+    h(
+      "p",
+      { class: "figure" },
+      money(said.total_monthly),
+      h("span", { class: "muted" }, ` ${said.currency} a month`),
+    ),
+    diff,
+  );
 }
 
 /** An amount is decimal text; people read two places. */
@@ -126,25 +194,68 @@ function outputs(values) {
   if (!entries.length) {
     return null;
   }
-  return h("section", { class: "card" }, h("h2", {}, "Outputs"), h("dl", { class: "outputs" },
-    entries.flatMap(([name, value]) => [h("dt", {}, name),
-      h("dd", {}, h("pre", { tabindex: "0", "aria-label": `Output ${name}` }, typeof value === "string" ? value : JSON.stringify(value, null, 2)))])));
+  return h(
+    "section",
+    { class: "card" },
+    h("h2", {}, "Outputs"),
+    h(
+      "dl",
+      { class: "outputs" },
+      entries.flatMap(([name, value]) => [
+        h("dt", {}, name),
+        h(
+          "dd",
+          {},
+          h(
+            "pre",
+            { tabindex: "0", "aria-label": `Output ${name}` },
+            typeof value === "string" ? value : JSON.stringify(value, null, 2),
+          ),
+        ),
+      ]),
+    ),
+  );
 }
 
 function rest(run, facts, names) {
   const lost = (facts.undelivered_log_chunks ?? 0) + (facts.lost_log_bytes ?? 0);
   const rows = [
-    ["Configuration", run.configuration_id ? h("a", { href: href("configurations", run.configuration_id) }, names.configuration) : "none"],
+    [
+      "Configuration",
+      run.configuration_id
+        ? h("a", { href: href("configurations", run.configuration_id) }, names.configuration)
+        : "none",
+    ],
     ["Commit", facts.commit && h("code", { title: facts.commit }, facts.commit.slice(0, 12))],
     ["Terraform", facts.terraform_version],
     ["Agent", facts.agent?.name],
     ["Queued", moment(run.created_at)],
     ["Started", run.started_at && moment(run.started_at)],
     ["Ended", run.completed_at && moment(run.completed_at)],
-    ["Hash", run.configuration_hash ? h("code", { title: run.configuration_hash }, run.configuration_hash.slice(0, 12)) : "none"],
+    [
+      "Hash",
+      run.configuration_hash
+        ? h("code", { title: run.configuration_hash }, run.configuration_hash.slice(0, 12))
+        : "none",
+    ],
     ["Provision", h("code", { title: run.id }, run.id.slice(0, 8))],
-    ["Log", run.logs_pruned_at ? `deleted ${moment(run.logs_pruned_at)}` : lost ? `not whole: ${facts.undelivered_log_chunks} chunks and ${facts.lost_log_bytes} bytes were lost` : null],
+    [
+      "Log",
+      run.logs_pruned_at
+        ? `deleted ${moment(run.logs_pruned_at)}`
+        : lost
+          ? `not whole: ${facts.undelivered_log_chunks} chunks and ${facts.lost_log_bytes} bytes were lost`
+          : null,
+    ],
   ];
-  return h("section", { class: "card" }, h("h2", {}, "Details"),
-    h("dl", { class: "facts" }, rows.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
+  return h(
+    "section",
+    { class: "card" },
+    h("h2", {}, "Details"),
+    h(
+      "dl",
+      { class: "facts" },
+      rows.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
+    ),
+  );
 }
