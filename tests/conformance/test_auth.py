@@ -90,8 +90,8 @@ async def test_a_refresh_token_is_good_once_and_a_second_use_ends_the_session(
             await client.refresh_session(second.refresh_token)
         with pytest.raises(AuthApiError, match="does not exist"):
             await client.get_user(second.access_token)
-    assert reused.value.code == "refresh_token_already_used"
-    assert ended.value.code == "refresh_token_not_found"
+    assert str(reused.value.code) == "refresh_token_already_used"
+    assert str(ended.value.code) == "refresh_token_not_found"
 
 
 async def test_of_two_who_renew_at_once_one_wins(plane: RunningPlane) -> None:
@@ -149,7 +149,11 @@ async def test_users_are_made_with_the_service_key_alone(plane: RunningPlane) ->
         ("token?grant_type=password", b"{", "bad_json"),
         ("token?grant_type=password", b"[]", "bad_json"),
         ("token?grant_type=password", b'{"email": 1, "password": "x"}', "validation_failed"),
-        ("token?grant_type=password", b'{"email": "a\\u0000b", "password": "x"}', "validation_failed"),
+        (
+            "token?grant_type=password",
+            b'{"email": "a\\u0000b", "password": "x"}',
+            "validation_failed",
+        ),
         ("token?grant_type=pkce", b"{}", "validation_failed"),
         ("token", b"{}", "validation_failed"),
         ("token?grant_type=refresh_token", b"{}", "validation_failed"),

@@ -1,7 +1,7 @@
 """The users of the embedded plane: who they are, and their passwords.
 
-Passwords are stored as scrypt hashes alone. The first password of each user who is made here follows
-from the folder's JWT secret, so there is no list of passwords to keep, and it outlives a restart.
+Passwords are stored as scrypt hashes alone. The first password of each user who is made here
+follows from the folder's JWT secret, so no list of passwords is kept, and it outlives a restart.
 """
 
 import base64

@@ -81,10 +81,8 @@ async def serving(config: GatewayConfig) -> AsyncIterator[str]:
         application.router.add_get(_DASHBOARD + "{tail:.*}", _dashboard(config))
         application.router.add_get("/realtime/v1/websocket", realtime.handle)
         application.router.add_route("*", PREFIX + "{tail:.*}", _keyed(config, rest.handle))
-        signing_in = auth.Auth(config.admin_url, config.jwt_secret, token_life_s=config.token_life_s)
-        application.router.add_route(
-            "*", auth.PREFIX + "{tail:.*}", _keyed(config, signing_in.handle)
-        )
+        people = auth.Auth(config.admin_url, config.jwt_secret, token_life_s=config.token_life_s)
+        application.router.add_route("*", auth.PREFIX + "{tail:.*}", _keyed(config, people.handle))
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:

@@ -1,17 +1,16 @@
-"""The stand-in for Supabase Auth: signing in with a password, sessions that are renewed, signing out.
+"""The stand-in for Supabase Auth: signing in with a password, renewing a session, signing out.
 
-Owns no state: users and sessions are rows (``sql/embedded/auth.sql``). Access tokens are JWTs of role
-``authenticated``, signed with the project's secret, so PostgREST and Realtime take them as they take
-Supabase's. Refresh tokens are good once: a second use ends the session. Shapes and error codes are
-those of the API version 2024-01-01, which supabase-js 2 and supabase-py ask for. Must never log a
-request: passwords and tokens are in it.
+Owns no state: users and sessions are rows (``sql/embedded/auth.sql``). Access tokens are JWTs of
+role ``authenticated``, signed with the project's secret, so PostgREST and Realtime take them as
+they take Supabase's. Refresh tokens are good once: a second use ends the session. Shapes and error
+codes are those of the API version 2024-01-01, which supabase-js 2 and supabase-py ask for. Must
+never log a request: passwords and tokens are in it.
 """
 
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-import anyio
 import orjson
 import psycopg
 from aiohttp import web
@@ -85,7 +84,7 @@ class Auth:
             case "refresh_token":
                 return _json(await self._renew(_text(body, "refresh_token")))
             case other:
-                raise _Refused(400, "validation_failed", f"grant_type {other!r} is not offered here")
+                raise _Refused(400, "validation_failed", f"no grant_type {other!r} here")
 
     async def _sign_in(self, email: str, password: str) -> dict[str, object]:
         found = await self._call("find_user", p_email=email)
