@@ -12,7 +12,9 @@ _PROVISION = """
     values (%s, '{"template_source": {"repo": "https://example.com/r", "version": "v1"}}')
     returning id::text
 """
-_BEGIN = "update provisions set status = 'PROCESSING', attempt = 1, started_at = now() where id = %s"
+_BEGIN = (
+    "update provisions set status = 'PROCESSING', attempt = 1, started_at = now() where id = %s"
+)
 _END = "update provisions set status = 'SUCCESS', completed_at = clock_timestamp() where id = %s"
 _CHUNKS = """
     insert into provision_logs (provision_id, attempt, seq, byte_offset, stream_type, log_chunk)

@@ -69,7 +69,9 @@ async def slow_run(user: Owner, fleet: Fleet, repo: str) -> AsyncIterator[Slow]:
     configuration["terraform_vars"] = {"until": str(until)}
     with fleet.agent():
         try:
-            yield Slow(user, await user.create_provision(fleet.cluster.cluster_id, configuration), until)
+            yield Slow(
+                user, await user.create_provision(fleet.cluster.cluster_id, configuration), until
+            )
         finally:
             until.touch()
 

@@ -203,7 +203,8 @@ async def test_a_link_signs_in_once(browser: Browser, plane: RunningPlane) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "theme"), [("light", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "dark")]
+    ("name", "width", "theme"),
+    [("light", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "dark")],
 )
 async def test_every_view_is_accessible_and_has_its_picture(
     browser: Browser,
@@ -246,7 +247,9 @@ async def test_every_view_is_accessible_and_has_its_picture(
             ]
             await ended(user, ids[1])
             await dashboard.said_live()
-            await expect(page.locator(f'a[href="#/clusters/{cluster_id}"]')).to_contain_text("1 agent")
+            await expect(page.locator(f'a[href="#/clusters/{cluster_id}"]')).to_contain_text(
+                "1 agent"
+            )
             await judge("clusters")
             await dashboard.open(f"/clusters/{cluster_id}")
             await expect(page.get_by_text("Running").first).to_be_visible()

@@ -54,7 +54,12 @@ def test_every_import_names_a_file(path: Path) -> None:
 
 def test_the_start_page_runs_nothing_inline_and_nothing_of_others() -> None:
     page = (STATIC / "index.html").read_text()
-    assert re.findall(r"<script(?![^>]* src=)|<style| style=| on[a-z]+=|(?:src|href)=\"(?:https?:)?//", page) == []
+    assert (
+        re.findall(
+            r"<script(?![^>]* src=)|<style| style=| on[a-z]+=|(?:src|href)=\"(?:https?:)?//", page
+        )
+        == []
+    )
     for name in re.findall(r'(?:src|href)="([^"#]+)"', page):
         assert answer(name, HERE).status == 200, name
 
@@ -64,7 +69,10 @@ def test_the_start_page_runs_nothing_inline_and_nothing_of_others() -> None:
     [
         (HERE, "connect-src 'self';"),
         (THERE, "connect-src 'self' https://trellis.example.com wss://trellis.example.com;"),
-        (Target("http://127.0.0.1:9", "k"), "connect-src 'self' http://127.0.0.1:9 ws://127.0.0.1:9;"),
+        (
+            Target("http://127.0.0.1:9", "k"),
+            "connect-src 'self' http://127.0.0.1:9 ws://127.0.0.1:9;",
+        ),
     ],
 )
 def test_pages_may_speak_to_their_control_plane_only(target: Target, sources: str) -> None:
@@ -78,7 +86,15 @@ def test_pages_may_speak_to_their_control_plane_only(target: Target, sources: st
 
 
 @pytest.mark.parametrize(
-    "path", ["../files.py", "/../../plane.py", "js/../../files.py", "js", "nope.js", "vendor/xterm.LICENSE"]
+    "path",
+    [
+        "../files.py",
+        "/../../plane.py",
+        "js/../../files.py",
+        "js",
+        "nope.js",
+        "vendor/xterm.LICENSE",
+    ],
 )
 def test_other_paths_are_not_there(path: str) -> None:
     assert answer(path, HERE).status == 404
@@ -111,7 +127,9 @@ async def test_a_server_of_its_own_answers_the_same() -> None:
         page = await client.get("/")
         expected = await anyio.to_thread.run_sync(answer, "/", THERE)
         assert page.content == expected.body
-        assert page.headers["Content-Security-Policy"] == expected.headers["Content-Security-Policy"]
+        assert (
+            page.headers["Content-Security-Policy"] == expected.headers["Content-Security-Policy"]
+        )
         assert (await client.head("/js/main.js")).status_code == 200
         assert (await client.get("/..%2ffiles.py")).status_code == 404
         assert (await client.post("/")).status_code == 501

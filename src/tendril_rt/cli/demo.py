@@ -77,7 +77,12 @@ async def _show(folder: Path, result: _Result, *, once: bool) -> None:
         await _online(user, cluster, folder)
         _say(f"cluster {cluster.cluster_id} is online; its agent logs to {folder / 'agent.log'}")
         snapshot = _snapshot(repo)
-        provision_id = await user.create_provision(cluster.cluster_id, snapshot)
+        saved = await user.inventory.save_configuration(
+            cluster.cluster_id, "hello", orjson.dumps(snapshot).decode()
+        )
+        provision_id = await user.create_provision(
+            cluster.cluster_id, snapshot, configuration_id=str(saved["id"])
+        )
         _say(f"queued provision {provision_id} of templates/hello")
         _say(f"watch it in a browser: {up.dashboard_url(f'/provisions/{provision_id}')}\n")
         state = await follow(user, provision_id, screen)

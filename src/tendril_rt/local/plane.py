@@ -96,9 +96,7 @@ async def running(
             token_life_s=token_life_s,
         )
         async with serving(config) as url:
-            yield Plane(
-                url, anon, service, user, server.url(), jwt_secret, known_users, login_code
-            )
+            yield Plane(url, anon, service, user, server.url(), jwt_secret, known_users, login_code)
 
 
 @asynccontextmanager

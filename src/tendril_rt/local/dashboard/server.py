@@ -61,7 +61,7 @@ def _handler(target: Target) -> type[BaseHTTPRequestHandler]:
         def do_HEAD(self) -> None:
             self._answer(has_body=False)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - inherited name
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing: a request is nobody's business."""
 
         def _answer(self, *, has_body: bool) -> None:

@@ -17,21 +17,21 @@ export function commands({ cluster_id: id, token }, { url, anonKey }) {
       name: "Helm",
       hint: "In Kubernetes, from the chart in this project’s charts/ folder. The token goes into a Secret of its own.",
       text: `kubectl create namespace tendril
-kubectl -n tendril create secret generic tendril-token \\
-  --from-literal=TENDRIL_API_TOKEN='${token}'
+kubectl --namespace tendril create secret generic tendril \\
+  --from-literal=token='${token}' \\
+  --from-literal=api-key='${anonKey}'
 helm install tendril charts/tendril --namespace tendril \\
-  --set clusterId='${id}' \\
-  --set existingSecret=tendril-token \\
-  --set supabase.url='${url}' \\
-  --set supabase.key='${anonKey}'`,
+  --set cluster.id='${id}' \\
+  --set controlPlane.url='${url}' \\
+  --set existingSecret=tendril`,
     },
     {
       name: "Docker",
       hint: "On any machine with Docker; the volume keeps what an agent must not forget.",
-      text: `docker run --detach --name tendril --restart unless-stopped \\
+      text: `docker run --detach --name tendril --restart unless-stopped --stop-timeout 1800 \\
 ${environment.map(([name, value]) => `  --env ${name}='${value}' \\`).join("\n")}
-  --env TENDRIL_STATE_DIR=/state --volume tendril-state:/state \\
-  tendril-rt`,
+  --volume tendril:/var/lib/tendril \\
+  tendril`,
     },
     {
       name: "Shell",

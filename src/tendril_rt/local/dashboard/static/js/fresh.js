@@ -6,7 +6,7 @@
 const LIVE_MS = 15_000;
 const POLLING_MS = 3000;
 const TICK_MS = 1000;
-const GATHER_MS = 150;
+const GATHER_MS = 150; // events come in bursts
 
 /**
  * @param {object} options
@@ -16,9 +16,10 @@ const GATHER_MS = 150;
  * @param {(payload: object) => boolean} [options.onEvent] true: that was all; else load
  * @param {(error: ?Error) => void} options.onResult after each load
  * @param {AbortSignal} options.signal
+ * @param {number} [options.gatherMs] between two loads at least
  * @returns {() => Promise<void>} loads soon
  */
-export function keepFresh({ load, live, bindings, onEvent = () => false, onResult, signal }) {
+export function keepFresh({ load, live, bindings, onEvent = () => false, onResult, signal, gatherMs = GATHER_MS }) {
   let running = null;
   let isWanted = false;
   let loadedAt = 0;
@@ -35,7 +36,7 @@ export function keepFresh({ load, live, bindings, onEvent = () => false, onResul
           onResult(error);
         }
       }
-      await new Promise((done) => setTimeout(done, GATHER_MS)); // events come in bursts
+      await new Promise((done) => setTimeout(done, gatherMs));
     }
   }
 

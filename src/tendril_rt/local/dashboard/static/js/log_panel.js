@@ -22,6 +22,7 @@ export class LogPanel {
   #isFollowing = true;
   #isOpen = false;
   #isMoving = false;
+  #isRestarting = false;
 
   /** @param {import("./main.js").Context} context */
   constructor({ api, signal, report }, provisionId) {
@@ -60,10 +61,13 @@ export class LogPanel {
     signal.addEventListener("abort", () => this.terminal?.dispose());
   }
 
-  /** Show the end of the log, once; the element must be in the page. */
+  /** Show the end of the log, unless it is shown already; the element must be in the page. */
   async open(newestAttempt) {
-    this.terminal = new LogTerminal(this.host, (view) => this.#seen(view));
-    this.window = new LogWindow(this.pages, this.terminal);
+    if (this.#isOpen) {
+      return;
+    }
+    this.terminal ??= new LogTerminal(this.host, (view) => this.#seen(view));
+    this.window ??= new LogWindow(this.pages, this.terminal);
     this.expectAttempt(newestAttempt);
     await this.#showEnd();
     this.#isOpen = true;
@@ -107,7 +111,7 @@ export class LogPanel {
       await this.window.append(rows);
       this.terminal.scrollToEnd();
     } else {
-      await this.#showEnd();
+      await this.#move(() => this.#showEnd());
     }
     this.#mark();
   }
@@ -128,12 +132,16 @@ export class LogPanel {
     this.#mark();
   }
 
+  /** Begin anew at the end; what the feed passes on meanwhile is fetched again behind it. */
   async #showEnd() {
-    this.#forgetMissed();
-    await this.window.showEnd();
-    if (this.window.last) {
-      this.feed.startBehind(this.window.last);
+    this.#isRestarting = true;
+    try {
+      await this.window.showEnd();
+      this.feed.startBehind(this.window.last ?? { attempt: 1, seq: -1 });
       this.feed.expectAttempt(this.window.newestAttempt);
+      this.#forgetMissed();
+    } finally {
+      this.#isRestarting = false;
     }
     this.#mark();
     await this.catchUp();
@@ -148,6 +156,9 @@ export class LogPanel {
 
   /** Rows that follow the last ones of the feed. */
   #take(rows) {
+    if (this.#isRestarting) {
+      return;
+    }
     if (this.#isFollowing && this.window.isAtTail && !this.#missed.lines) {
       this.window.append(rows).then(() => {
         this.#mark();

@@ -76,7 +76,10 @@ export class LogWindow {
 
   /** Print rows that follow the last one; only at the tail. */
   append(rows) {
-    return this.#inTurn(() => (this.isAtTail ? this.#print(rows) : undefined));
+    return this.#inTurn(() => {
+      const { last } = this;
+      return this.isAtTail ? this.#print(last ? rows.filter((row) => isBefore(last, row)) : rows) : undefined;
+    });
   }
 
   /** Put earlier rows before what is shown; the reader's line stays where it is. */

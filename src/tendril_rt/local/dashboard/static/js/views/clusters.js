@@ -9,6 +9,7 @@ import { href } from "../router.js";
 import { ago, clusterStatus } from "../time.js";
 
 const RECENT_RUNS = 500;
+const LOADS_APART_MS = 1000; // any run of any cluster is a reason to look
 const ORDER = ["ONLINE", "OFFLINE", "PENDING"];
 
 /** @param {import("../main.js").Context} context */
@@ -145,6 +146,7 @@ export function showClusters(context) {
     signal,
     onResult: report,
     onEvent: take,
+    gatherMs: LOADS_APART_MS,
     bindings: [{ table: "clusters" }, { table: "provisions" }],
   });
   eachSecond(() => {

@@ -61,7 +61,6 @@ export function showProvision(context, id) {
       );
       return;
     }
-    const isFirst = run === null;
     const isNewAttempt = run?.attempt !== row.attempt;
     const hasEnded = row.completed_at && !run?.completed_at;
     [run, lease] = [row, held];
@@ -70,7 +69,7 @@ export function showProvision(context, id) {
       lines = systemLinesOf(await api.systemLines(id, row.attempt));
     }
     show();
-    if (isFirst) {
+    if (!signal.aborted) {
       await panel.open(row.attempt);
     }
     panel.expectAttempt(row.attempt);
