@@ -77,8 +77,14 @@ async def _show(folder: Path, result: _Result, *, once: bool) -> None:
         await _online(user, cluster, folder)
         _say(f"cluster {cluster.cluster_id} is online; its agent logs to {folder / 'agent.log'}")
         snapshot = _snapshot(repo)
-        provision_id = await user.create_provision(cluster.cluster_id, snapshot)
-        _say(f"queued provision {provision_id} of templates/hello\n")
+        saved = await user.inventory.save_configuration(
+            cluster.cluster_id, "hello", orjson.dumps(snapshot).decode()
+        )
+        provision_id = await user.create_provision(
+            cluster.cluster_id, snapshot, configuration_id=str(saved["id"])
+        )
+        _say(f"queued provision {provision_id} of templates/hello")
+        _say(f"watch it in a browser: {up.dashboard_url(f'/provisions/{provision_id}')}\n")
         state = await follow(user, provision_id, screen)
         result.succeeded = state.status is Status.SUCCESS
         _say(_where_to_look(up, provision_id))
@@ -204,7 +210,8 @@ def _where_to_look(up: Plane, provision_id: ProvisionId) -> str:
 Where to look next
   the database  psql '{up.database_url}'
   its log       psql '{up.database_url}' {query}
-  the plane     {up.url}"""
+  the dashboard {up.url}/dashboard/
+                as {up.users[0].email}, password {up.users[0].password}"""
 
 
 def _how_to_go_on(
