@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import anyio
+import httpx
 import psycopg
 import pytest
 
@@ -334,6 +335,26 @@ def _stored(grape: Grape, provision_id: str) -> bytes:
 
 
 # --- the rest -------------------------------------------------------------------------------------
+
+
+def test_a_key_goes_to_stdout_and_its_use_to_stderr(grape: Grape, tmp_path: Path) -> None:
+    made = grape("keygen", str(tmp_path / "deploy.key"))
+    assert len(made.out.split()) == 1
+    assert "TENDRIL_TRUSTED_KEYS" in made.err
+
+
+def test_the_dashboard_is_served_for_the_project_until_it_is_interrupted(grape: Grape) -> None:
+    process = grape.start("dashboard", "--json")
+    assert process.stdout is not None
+    said = b""
+    while b"}" not in said:
+        said += os.read(process.stdout.fileno(), 4096)
+    url = json.loads(said)["url"]
+    config = httpx.get(f"{url}config.json").json()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert config == {"url": grape.plane.url, "anon_key": grape.plane.anon_key}
+    assert b"Traceback" not in err
 
 
 def test_a_shell_can_complete_every_command(grape: Grape) -> None:
