@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import orjson
@@ -19,6 +20,9 @@ from tendril_rt.cli.grape import main
 from tendril_rt.control.owner import Owner, Registration, owner
 from tendril_rt.model import ClusterId
 from tests.conftest import RunningPlane
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 GRAPE = (sys.executable, "-m", "tendril_rt.cli.grape")
 _PASSWORD = "correct horse battery"
@@ -31,10 +35,23 @@ class Ran:
     code: int
     out: str
     err: str
+    both: str
 
     @property
     def json(self) -> object:
         return json.loads(self.out)
+
+
+class _Tee(io.BytesIO):
+    """Keeps what is written, and adds it to *both* in the order in which a terminal shows it."""
+
+    def __init__(self, both: bytearray) -> None:
+        super().__init__()
+        self._both = both
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        self._both += data
+        return super().write(data)
 
 
 @dataclass(frozen=True)
@@ -55,21 +72,24 @@ class Grape:
     def session_file(self) -> Path:
         return self.home / "grape" / "session.json"
 
-    def __call__(self, *arguments: str, stdin: str = "", **extra: str) -> Ran:
+    def __call__(
+        self, *arguments: str, stdin: str = "", cwd: Path | None = None, **extra: str
+    ) -> Ran:
         """Run a command in this process; *extra* goes into its environment."""
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        both = bytearray()
+        raw_out, raw_err = _Tee(both), _Tee(both)
+        out, err = (io.TextIOWrapper(raw, encoding="utf-8") for raw in (raw_out, raw_err))
         with (
             _environment({**self.environment, **extra}),
             _stdin(stdin),
+            contextlib.chdir(cwd or Path.cwd()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
             code = main(arguments)
-        texts = []
-        for stream in (out, err):
-            stream.flush()
-            assert isinstance(stream.buffer, io.BytesIO)
-            texts.append(stream.buffer.getvalue().decode())
+        out.flush()
+        err.flush()
+        texts = (bytes(seen).decode() for seen in (raw_out.getvalue(), raw_err.getvalue(), both))
         return Ran(code, *texts)
 
     def start(self, *arguments: str, **extra: str) -> "subprocess.Popen[bytes]":

@@ -92,7 +92,7 @@ async def test_the_demo_accepts_more_provisions_until_it_is_interrupted(tmp_path
     queued = await anyio.to_thread.run_sync(
         lambda: _run(
             *GRAPE,
-            *("deploy", str(data / "hello.json"), "--follow", "--env", str(data / "grape.env")),
+            *("deploy", "hello", "--follow", "--env", str(data / "grape.env")),
         )
     )
     assert queued.returncode == 0, queued.stderr

@@ -1,4 +1,4 @@
-"""``grape dashboard``: the dashboard for the signed-in project, served on loopback or written out."""
+"""``grape dashboard``: the dashboard of the project, served on loopback or written out."""
 
 import argparse
 from pathlib import Path

@@ -96,6 +96,7 @@ class Output:
     def note(self, text: str) -> None:
         """Tell a person something; it is no result."""
         self.progress("")
+        self.out.flush()  # what was printed before is seen before, also where both are one file
         print(harmless(text, colours=False), file=self.err, flush=True)
 
     def progress(self, text: str) -> None:
