@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -44,7 +45,8 @@ _ALWAYS = (
     (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "<anon key>"),
 )
 _OF_THE_AGENT = re.compile(
-    r"provision |cloning |template v1|terraform \w+( …|: done)|SUCCESS after|.*\(local-exec\): hello"
+    r"provision |cloning |template v1|terraform \w+( …|: done)|SUCCESS after"
+    r"|.*\(local-exec\): hello"
 )
 
 
@@ -56,7 +58,7 @@ class Page:
     """
 
     def __init__(self, grape: Grape, folder: Path) -> None:
-        self.grape = grape
+        self.grape = replace(grape, cwd=folder)
         self.folder = folder
         self._blocks = [_HEAD.read_text(encoding="utf-8")]
         self._ids: dict[str, str] = {}
@@ -83,7 +85,7 @@ class Page:
         shown = []
         for line in lines:
             command, _, redirected = line.partition(" < ")
-            ran = self.grape(*command.split()[1:], stdin=stdin, cwd=self.folder, **extra)
+            ran = self.grape(*command.split()[1:], stdin=stdin, **extra)
             assert ran.code == (code if line == lines[-1] else 0), (line, ran)
             seen = _shortened(ran.both) if is_log else ran.both
             shown.append(f"$ {command}{f' < {redirected}' if redirected else ''}\n{seen}")
@@ -176,7 +178,7 @@ def _configurations(page: Page) -> None:
         "comes back, and keeps your text where it is refused."
     )
     page.show("grape config save hello hello.json", "grape config list", "grape config get hello")
-    page.show("grape config edit hello", EDITOR="sed -i s/test/world/")
+    page.show("grape config edit hello", EDITOR='sed -i \'s/"test"/"world"/\'')
     (page.folder / "bad.json").write_text('{"template_source": {"repo": "https://example.com/x"}}')
     page.show("grape config save bad bad.json", code=1)
 

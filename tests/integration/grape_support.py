@@ -56,12 +56,16 @@ class _Tee(io.BytesIO):
 
 @dataclass(frozen=True)
 class Grape:
-    """A user of the control plane, and the folder where their grape keeps its session."""
+    """A user of the control plane, and the folder where their grape keeps its session.
+
+    :ivar cwd: where commands run; None: where we are
+    """
 
     plane: RunningPlane
     home: Path
     email: str
     password: str
+    cwd: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,9 +76,7 @@ class Grape:
     def session_file(self) -> Path:
         return self.home / "grape" / "session.json"
 
-    def __call__(
-        self, *arguments: str, stdin: str = "", cwd: Path | None = None, **extra: str
-    ) -> Ran:
+    def __call__(self, *arguments: str, stdin: str = "", **extra: str) -> Ran:
         """Run a command in this process; *extra* goes into its environment."""
         both = bytearray()
         raw_out, raw_err = _Tee(both), _Tee(both)
@@ -82,7 +84,7 @@ class Grape:
         with (
             _environment({**self.environment, **extra}),
             _stdin(stdin),
-            contextlib.chdir(cwd or Path.cwd()),
+            contextlib.chdir(self.cwd or Path.cwd()),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):

@@ -83,6 +83,7 @@ def test_without_a_network_it_says_so(grape: Grape, url: str, said: str) -> None
     assert (login.code, listing.code) == (5, 5)
     assert said in login.err
     assert "no answer from" in listing.err
+    assert "Check GRAPE_URL" in listing.err
 
 
 def test_the_password_is_asked_for_without_being_shown(grape: Grape) -> None:
