@@ -2,8 +2,11 @@
 
 import os
 import pty
+import signal
 import stat
 import subprocess
+import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -86,26 +89,56 @@ def test_without_a_network_it_says_so(grape: Grape, url: str, said: str) -> None
     assert "Check GRAPE_URL" in listing.err
 
 
-def test_the_password_is_asked_for_without_being_shown(grape: Grape) -> None:
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """A terminal: our end, and that of a program."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+def _login_on(grape: Grape, terminal: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
         [*GRAPE, "login", grape.email, "--url", grape.plane.url, "--key", grape.plane.anon_key],
         env=grape.environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         start_new_session=True,
     )
-    os.close(theirs)
+
+
+def _seen_until(text: bytes, ours: int) -> bytes:
     seen = b""
-    while b"password: " not in seen:
+    while text not in seen:
         seen += os.read(ours, 1024)
+    return seen
+
+
+def test_the_password_is_asked_for_without_being_shown(
+    grape: Grape, terminal: tuple[int, int]
+) -> None:
+    ours, theirs = terminal
+    process = _login_on(grape, theirs)
+    seen = _seen_until(b"password: ", ours)
     os.write(ours, grape.password.encode() + b"\n")
-    while b"signed in" not in seen:
-        seen += os.read(ours, 1024)
+    seen += _seen_until(b"signed in", ours)
     assert process.wait(20) == 0
-    os.close(ours)
     assert grape.password.encode() not in seen
+
+
+def test_an_interrupt_at_the_question_leaves_the_terminal_as_it_was(
+    grape: Grape, terminal: tuple[int, int]
+) -> None:
+    ours, theirs = terminal
+    before = termios.tcgetattr(theirs)
+    process = _login_on(grape, theirs)
+    _seen_until(b"password: ", ours)
+    assert termios.tcgetattr(theirs) != before
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert termios.tcgetattr(theirs) == before
 
 
 def test_nobody_is_asked_where_nobody_is(grape: Grape) -> None:

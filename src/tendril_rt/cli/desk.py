@@ -7,6 +7,7 @@ their ids.
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tendril_rt.cli.account import Account
 from tendril_rt.cli.output import Output
@@ -26,6 +27,21 @@ class Desk:
     account: Account
     output: Output
     environ: Mapping[str, str]
+
+
+def read_env(path: str | None) -> Mapping[str, str]:
+    """Return the variables in the file *path*, NAME=value a line; none without a file.
+
+    :raises ConfigError: it cannot be read
+    """
+    if path is None:
+        return {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read {path}: {exc}") from exc
+    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 async def cluster_named(user: Owner, name: str | None, environ: Mapping[str, str]) -> Row:

@@ -6,8 +6,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import anyio
 
@@ -25,11 +24,11 @@ from tendril_rt.cli import (
     grape_provisions,
 )
 from tendril_rt.cli.account import Account
-from tendril_rt.cli.desk import Desk
+from tendril_rt.cli.desk import Desk, read_env
 from tendril_rt.cli.exits import DONE, INTERRUPTED, complain
 from tendril_rt.cli.output import Output
 from tendril_rt.cli.terminal import survive_narrow_terminals
-from tendril_rt.errors import ConfigError, TendrilError
+from tendril_rt.errors import TendrilError
 
 _COMMANDS = (
     grape_login,
@@ -50,9 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     survive_narrow_terminals()
     arguments = parser().parse_args(argv)
     try:
-        environ = {**os.environ, **_read_env(arguments.env)}
+        environ = {**os.environ, **read_env(arguments.env)}
         output = Output(as_json=arguments.json, environ=environ)
         desk = Desk(Account(environ), output, environ)
+        arguments.ask(arguments, desk)
         code: int = anyio.run(arguments.run, arguments, desk)
     except (TendrilError, BaseExceptionGroup) as exc:
         return complain(arguments.command, exc)
@@ -66,8 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of every command; each sets ``run`` to what carries it out."""
+    """Return the parser of every command.
+
+    Each sets ``run`` to what carries it out, and may set ``ask`` to what asks a person first. That
+    is before there is an event loop: Ctrl-C ends the question and leaves the terminal as it was.
+    """
     whole = argparse.ArgumentParser(prog="grape", description="Operate the control plane.")
+    whole.set_defaults(ask=_ask_nothing)
     whole.add_argument("--version", action="version", version=f"grape {__version__}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="command")
     common = argparse.ArgumentParser(add_help=False)
@@ -78,15 +83,8 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _read_env(path: str | None) -> Mapping[str, str]:
-    if path is None:
-        return {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot read {path}: {exc}") from exc
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {name.strip(): value.strip() for name, _, value in pairs}
+def _ask_nothing(arguments: argparse.Namespace, desk: Desk) -> None:
+    """Most commands have no question."""
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import argparse
 import getpass
 import sys
 
-import anyio.to_thread
-
 from tendril_rt.cli.commands import Commands
 from tendril_rt.cli.desk import Desk
 from tendril_rt.cli.output import Column
@@ -26,26 +24,28 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read the password from stdin (never from the command line, which others can list)",
     )
-    login.set_defaults(run=_login)
+    login.set_defaults(run=_login, ask=_ask)
     logout = commands.add_parser("logout", parents=[common], help="end the session, forget it")
     logout.set_defaults(run=_logout)
     whoami = commands.add_parser("whoami", parents=[common], help="say who is signed in, and where")
     whoami.set_defaults(run=_whoami)
 
 
-async def _login(arguments: argparse.Namespace, desk: Desk) -> int:
+def _ask(arguments: argparse.Namespace, desk: Desk) -> None:
+    """Ask for what is not given; set ``email`` and ``password``."""
     if desk.account.has_fixed_token:
         raise ConfigError("GRAPE_TOKEN is set, and stands in for a session: unset it to sign in")
+    desk.account.project(arguments.url, arguments.key)  # known, or nobody is asked in vain
+    arguments.email = arguments.email or arguments.email_option or _ask_email()
+    arguments.password = _password_from_stdin() if arguments.password_stdin else _ask_password()
+
+
+async def _login(arguments: argparse.Namespace, desk: Desk) -> int:
     project = desk.account.project(arguments.url, arguments.key)
-    email = arguments.email or arguments.email_option or await _ask_email()
-    # Asked for before a connection is made: the person may take long.
-    password = await anyio.to_thread.run_sync(
-        _password_from_stdin if arguments.password_stdin else _ask_password, abandon_on_cancel=True
-    )
     try:
-        session = await desk.account.sign_in(project, email, password)
+        session = await desk.account.sign_in(project, arguments.email, arguments.password)
     except Unauthorized as exc:
-        raise Unauthorized(f"{project.url} refused {email}: {exc}") from exc
+        raise Unauthorized(f"{project.url} refused {arguments.email}: {exc}") from exc
     if desk.output.as_json:
         desk.output.json({"url": project.url, "email": session.email, "user_id": session.user_id})
     else:
@@ -69,10 +69,10 @@ async def _whoami(arguments: argparse.Namespace, desk: Desk) -> int:
     return 0
 
 
-async def _ask_email() -> str:
+def _ask_email() -> str:
     if not sys.stdin.isatty():
         raise ConfigError("no e-mail address: name it, nobody is there to be asked")
-    return (await anyio.to_thread.run_sync(input, "e-mail: ", abandon_on_cancel=True)).strip()
+    return input("e-mail: ").strip()
 
 
 def _ask_password() -> str:
