@@ -11,11 +11,9 @@ import httpx
 import psycopg
 import pytest
 
-from tendril_rt.cli.account import Account
-from tendril_rt.control.news import News
 from tests.conftest import RunningPlane
 
-from .agents import Fleet, eventually, snapshot, template_repo
+from .agents import Fleet, snapshot, template_repo
 from .grape_support import GRAPE, Grape, new_grape
 
 pytestmark = pytest.mark.integration
@@ -375,29 +373,3 @@ def test_colours_are_for_terminals_alone(grape: Grape) -> None:
         seen[name] = subprocess.run(run, env=env, capture_output=True, check=True).stdout
     assert b"\x1b[33mPENDING" in seen["coloured"]
     assert b"\x1b" not in seen["plain"]
-
-
-async def test_realtime_tells_that_a_provision_went_on(grape: Grape, file: Path) -> None:
-    cluster = await anyio.to_thread.run_sync(grape.add_cluster)
-    async with grape.owner() as user:
-        text = await anyio.Path(file).read_text()
-        provision_id = await user.create_provision(cluster.cluster_id, text)
-    account = Account(grape.environment)
-    news = News(account.project(), account.token, provision_id)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(news.listen)
-
-        async def is_ready() -> bool | None:
-            return news.is_ready or None
-
-        await eventually(is_ready, "Realtime did not become ready")
-        while await news.changed.wait(0):
-            pass
-        async with await psycopg.AsyncConnection.connect(grape.plane.database_url) as connection:
-            await connection.execute(
-                "insert into provision_logs (provision_id, attempt, seq, byte_offset, stream_type,"
-                " log_chunk) values (%s, 1, 0, 0, 'STDOUT', 'x')",
-                (provision_id,),
-            )
-        assert await news.changed.wait(20)
-        tasks.cancel_scope.cancel()
