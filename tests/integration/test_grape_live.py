@@ -1,4 +1,4 @@
-"""A log as it comes: by Realtime, over a connection that is cut, from an agent of the first hour."""
+"""A log as it comes: by Realtime, over a connection that is cut, from the simplest of agents."""
 
 import hashlib
 import json
