@@ -24,7 +24,7 @@ FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wi
           tests/integration/test_hostile_frames.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all fuzz check format bench chaos wheel sdist binary image clean
+.PHONY: help demo dev test test-all fuzz check format bench chaos wheel sdist binary image vendor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ image: ## build the container image tendril:dev (TARGET=control-plane TAG=…: t
 	DOCKER_BUILDKIT=$$buildkit $(DOCKER) build --tag '$(TAG)' --target '$(TARGET)' $(BUILD_ARGS) \
 	  --build-arg VERSION="$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' src/tendril_rt/__init__.py)" \
 	  --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" .
+
+vendor: ## fetch the dashboard's JavaScript libraries anew, in the versions of tools/vendor.py (needs npm)
+	$(PYTHON) tools/vendor.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

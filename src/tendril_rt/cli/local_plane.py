@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -48,7 +48,13 @@ def folder_for(data: str | None) -> Iterator[Path]:
 
 @asynccontextmanager
 async def running(
-    folder: Path, host: str = "127.0.0.1", port: int = 0, *, changes_interval_s: float = 0.0
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    changes_interval_s: float = 0.0,
+    token_life_s: int = 3600,
+    user_emails: Sequence[str] = (),
 ) -> AsyncIterator[Plane]:
     """Run the embedded plane.
 
@@ -61,7 +67,13 @@ async def running(
     else:
         server = database.our_own(folder, bin_dir=await anyio.to_thread.run_sync(_postgres))
     async with plane.running(
-        folder, server, host=host, port=port, changes_interval_s=changes_interval_s
+        folder,
+        server,
+        host=host,
+        port=port,
+        changes_interval_s=changes_interval_s,
+        token_life_s=token_life_s,
+        user_emails=user_emails,
     ) as up:
         yield up
 

@@ -6,9 +6,9 @@ else's, the database and its password.
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 
 from tendril_rt import resources
+from tendril_rt.local import users
 from tendril_rt.local.database import Database, our_own
 from tendril_rt.local.gateway import tokens
 from tendril_rt.local.gateway.app import GatewayConfig, serving
@@ -23,6 +24,7 @@ from tendril_rt.migrate import migrate
 
 #: The owner that development and the demo act as.
 USER_ID = "00000000-0000-4000-8000-000000000001"
+USER_EMAIL = "owner@example.com"
 
 _KEY_LIFE_S = 10 * 365 * 24 * 3600
 _USER_TOKEN_LIFE_S = 30 * 24 * 3600
@@ -34,6 +36,8 @@ class Plane:
 
     :ivar user_token: JWT of the owner :data:`USER_ID`, good for 30 days
     :ivar database_url: of the superuser, for psql
+    :ivar users: who can sign in, the owner first
+    :ivar login_code: signs the owner in, once
     """
 
     url: str
@@ -42,6 +46,15 @@ class Plane:
     user_token: str
     database_url: str
     jwt_secret: str
+    users: Sequence[users.User]
+    login_code: str = field(repr=False)
+
+    def dashboard_url(self, view: str = "") -> str:
+        """Return a link that opens *view* of the dashboard, signed in as the owner; good once.
+
+        The code stands behind the ``#``, which browsers send nowhere.
+        """
+        return f"{self.url}/dashboard/#/link/{self.login_code}{view}"
 
 
 @asynccontextmanager
@@ -52,6 +65,8 @@ async def running(
     host: str = "127.0.0.1",
     port: int = 0,
     changes_interval_s: float = 0.0,
+    token_life_s: int = GatewayConfig.token_life_s,
+    user_emails: Sequence[str] = (),
 ) -> AsyncIterator[Plane]:
     """Run a control plane until the block ends.
 
@@ -60,6 +75,8 @@ async def running(
     :param host: of the gateway; beyond loopback anybody who reaches it can try its keys
     :param port: of the gateway; 0 picks a free one
     :param changes_interval_s: see :class:`GatewayConfig`
+    :param token_life_s: see :class:`GatewayConfig`
+    :param user_emails: of users beside the owner; who is there already stays as they are
     :raises LocalError: the database or the gateway cannot start; in a group, if a server of its own
         ends later
     :raises MigrationError: the kept database does not fit this version
@@ -67,7 +84,7 @@ async def running(
     await anyio.Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     async with server or our_own(folder) as database:
         jwt_secret, issued_at = _kept_secret(folder / "jwt-secret")
-        await _prepare(database, jwt_secret)
+        known_users, login_code = await _prepare(database, jwt_secret, [USER_EMAIL, *user_emails])
         # The keys depend on what is kept alone, so that they outlive a restart.
         anon = tokens.sign(_claims("anon", issued_at, _KEY_LIFE_S), jwt_secret)
         service = tokens.sign(_claims("service_role", issued_at, _KEY_LIFE_S), jwt_secret)
@@ -85,16 +102,23 @@ async def running(
             beyond_loopback=True,  # if it is: whoever named the address meant it
             port=port,
             changes_interval_s=changes_interval_s,
+            token_life_s=token_life_s,
         )
         async with serving(config) as url:
-            yield Plane(url, anon, service, user, database.url, jwt_secret)
+            yield Plane(url, anon, service, user, database.url, jwt_secret, known_users, login_code)
 
 
-async def _prepare(database: Database, jwt_secret: str) -> None:
-    """Make the database what a Supabase project with our migrations is."""
+async def _prepare(
+    database: Database, jwt_secret: str, emails: Sequence[str]
+) -> tuple[Sequence[users.User], str]:
+    """Make the database what a Supabase project with our migrations is.
+
+    Return its users, and a code that signs the first of them in once.
+    """
     async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
         await connection.execute(resources.read("embedded/supabase.sql").encode())
         await connection.execute(resources.read("embedded/realtime.sql").encode())
+        await connection.execute(resources.read("embedded/auth.sql").encode())
         await connection.execute(
             sql.SQL("alter role authenticator login password {}").format(database.password)
         )
@@ -102,6 +126,8 @@ async def _prepare(database: Database, jwt_secret: str) -> None:
         await connection.execute(
             resources.read("embedded/after_migrations.sql").encode(), {"secret": jwt_secret}
         )
+        known = await users.ensure(connection, jwt_secret, emails, owner_id=USER_ID)
+        return known, await users.one_time_code(connection, known[0].email)
 
 
 def _claims(role: str, issued_at: int, life_s: int) -> dict[str, object]:
