@@ -3,13 +3,16 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import httpx
+import psycopg
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ColorScheme, expect
+from playwright.async_api import Browser, expect
 
 from tendril_rt.control.owner import Owner, Registration
+from tendril_rt.local import users
 from tendril_rt.model import Status
 from tests.browser.chromium import Dashboard, dashboard_in
 from tests.browser.stored_runs import stored_run
@@ -23,13 +26,15 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
+Theme = Literal["light", "dark"]
+
 _SILENCE_MS = 150_000  # 90 s without a heartbeat, and somebody's next look
 _BIG = 12345678901234567
 
 
 @asynccontextmanager
 async def looking(
-    browser: Browser, plane: RunningPlane, *, width: int, theme: ColorScheme
+    browser: Browser, plane: RunningPlane, *, width: int, theme: Theme
 ) -> AsyncIterator[Dashboard]:
     context = await browser.new_context(
         viewport={"width": width, "height": 860}, color_scheme=theme
@@ -191,12 +196,16 @@ async def test_another_user_sees_nothing_of_it(
 
 
 async def test_a_link_signs_in_once(browser: Browser, plane: RunningPlane) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        plane.database_url, autocommit=True
+    ) as connection:
+        code = await users.one_time_code(connection, plane.users[0]["email"])
     async with looking(browser, plane, width=1280, theme="light") as dashboard:
-        await dashboard.page.goto(plane.dashboard_url)
-        await dashboard.page.get_by_role("button", name="Sign out").wait_for()
-        assert "link" not in dashboard.page.url
+        await dashboard.open(f"/link/{code}/configurations")
+        await dashboard.page.get_by_role("heading", name="Configurations").wait_for()
+        assert dashboard.page.url.endswith("#/configurations")
     async with looking(browser, plane, width=1280, theme="light") as dashboard:
-        await dashboard.page.goto(plane.dashboard_url)
+        await dashboard.open(f"/link/{code}")
         await expect(dashboard.page.get_by_text("That link was used already")).to_be_visible()
         await expect(dashboard.page.get_by_label("Password")).to_be_visible()
         dashboard.complaints.clear()
@@ -214,7 +223,7 @@ async def test_every_view_is_accessible_and_has_its_picture(
     repo: str,
     name: str,
     width: int,
-    theme: ColorScheme,
+    theme: Theme,
 ) -> None:
     async with looking(browser, plane, width=width, theme=theme) as dashboard:
         page = dashboard.page

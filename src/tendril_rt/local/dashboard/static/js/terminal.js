@@ -52,6 +52,7 @@ export class LogTerminal {
   constructor(host, onView) {
     this.term = new Terminal({
       disableStdin: true,
+      documentOverride: documentUnderPolicy(),
       scrollback: SCROLLBACK,
       theme: THEME,
       fontSize: 13,
@@ -219,18 +220,34 @@ function closest(text, wanted, column) {
 }
 
 /**
- * Open a terminal although the page allows no inline style: xterm puts its rules into style elements,
- * made while it opens. Theirs go into sheets that scripts may make, which the policy does not mean.
+ * The page's document, as xterm is to see it: the policy allows no inline style. Its rules go into
+ * sheets that scripts may make, and its style attributes are set as properties, which the policy
+ * does not mean.
  */
-function openUnderPolicy(term, host) {
-  const native = document.createElement;
-  document.createElement = function createElement(name, ...rest) {
-    return name === "style" ? asSheet(native.call(document, "template")) : native.call(document, name, ...rest);
+function documentUnderPolicy() {
+  const make = (name, ...rest) => {
+    const element = Document.prototype.createElement.call(document, name === "style" ? "template" : name, ...rest);
+    return name === "style" ? asSheet(element) : Object.assign(element, { setAttribute: setStyleByProperty });
   };
+  const valueOf = (value) => (typeof value === "function" ? value.bind(document) : value);
+  return new Proxy(document, { get: (_, key) => (key === "createElement" ? make : valueOf(document[key])) });
+}
+
+/** Open a terminal; one of its style elements is made by the page's own document, while it opens. */
+function openUnderPolicy(term, host) {
+  document.createElement = documentUnderPolicy().createElement;
   try {
     term.open(host);
   } finally {
     delete document.createElement; // the prototype's own again
+  }
+}
+
+function setStyleByProperty(name, value) {
+  if (name === "style") {
+    this.style.cssText = value;
+  } else {
+    Element.prototype.setAttribute.call(this, name, value);
   }
 }
 
