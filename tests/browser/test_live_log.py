@@ -205,7 +205,9 @@ async def test_a_long_log_is_searched_and_read_from_end_to_start(
         for _ in range(2):  # over the start of the window, twice
             first = await page.locator(".log-panel").get_attribute("data-first")
             await page.keyboard.press("Home")
-            await expect(page.locator(".log-panel")).not_to_have_attribute("data-first", first or "")
+            await expect(page.locator(".log-panel")).not_to_have_attribute(
+                "data-first", first or ""
+            )
             numbers = [int(n) for n in re.findall(r"line (\d+) of many", await signed_in.screen())]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert await signed_in.log() == "\n".join(lines) + "\n"
