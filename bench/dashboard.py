@@ -250,6 +250,7 @@ async def _measure(report: Report) -> None:
 
 def main() -> None:
     """Print the table and write the JSON file."""
+    expect.set_options(timeout=_PATIENCE_MS)
     report = Report("dashboard", f"the dashboard in Chromium, on {os.cpu_count()} CPUs")
     anyio.run(_measure, report)
     report.finish()
