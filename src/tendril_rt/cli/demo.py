@@ -89,7 +89,7 @@ async def _show(folder: Path, result: _Result, *, once: bool) -> None:
         result.succeeded = state.status is Status.SUCCESS
         _say(_where_to_look(up, provision_id))
         if not once:
-            _say(_how_to_go_on(folder, up, cluster, snapshot))
+            _say(_how_to_go_on(folder, up, cluster))
             await _follow_more(user, cluster, provision_id, screen)
         tasks.cancel_scope.cancel()
 
@@ -214,11 +214,8 @@ Where to look next
                 as {up.users[0].email}, password {up.users[0].password}"""
 
 
-def _how_to_go_on(
-    folder: Path, up: Plane, cluster: Registration, snapshot: dict[str, object]
-) -> str:
-    """Write the files that ``grape deploy`` needs; say how to queue one more."""
-    (folder / "hello.json").write_bytes(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2))
+def _how_to_go_on(folder: Path, up: Plane, cluster: Registration) -> str:
+    """Write the file that ``grape`` needs to act as the owner; say how to queue one more."""
     env_file = folder / "grape.env"
     env_file.touch(mode=0o600)
     env_file.write_text(
@@ -229,7 +226,7 @@ def _how_to_go_on(
     grape = str(beside) if beside.exists() else f"{sys.executable} -m tendril_rt.cli.grape"
     return f"""
 It stays up until Ctrl-C. Queue one more from another terminal:
-  {grape} deploy {folder / "hello.json"} --env {env_file}
+  {grape} deploy hello --follow --env {env_file}
 """
 
 

@@ -35,11 +35,12 @@ class Watcher:
     output: Output
     shows_log: bool
     _state: ProvisionState | None = None
+    _is_waiting: bool = False
     _since: float = field(default_factory=time.monotonic)
 
     def state(self, state: ProvisionState) -> None:
         """Show a change of status."""
-        self._state = state
+        self._state, self._is_waiting = state, False
         if self.output.as_json:
             return
         text = state.status.value.lower()
@@ -51,13 +52,15 @@ class Watcher:
 
     def chunk(self, row: LogRow) -> None:
         """Show a piece of the log."""
-        if not self.shows_log:
-            return
-        print_chunk(self.output, row)
+        self._is_waiting = False
+        if self.shows_log:
+            print_chunk(self.output, row)
 
     def outage(self, exc: Unavailable) -> None:
-        """Say that it takes longer."""
-        self.output.progress(f"waiting: {exc}")
+        """Say once that it takes longer."""
+        if not self._is_waiting:
+            self.output.note(f"waiting: {exc}")
+        self._is_waiting = True
 
     async def tick(self) -> None:
         """Show that time passes, until cancelled; not in the middle of a log."""

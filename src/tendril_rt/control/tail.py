@@ -8,15 +8,28 @@ sees to both.
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
 from tendril_rt.aio.wakeup import Wakeup
-from tendril_rt.control.owner import LogRow, Owner, ProvisionState
+from tendril_rt.control.owner import LogRow, ProvisionState
 from tendril_rt.errors import Rejected, Unavailable
 from tendril_rt.model import ProvisionId
 
 _LONGEST_PAUSE_S = 5.0  # while the control plane does not answer
+
+
+class Source(Protocol):
+    """What is followed: an owner's session, as far as it is needed here."""
+
+    async def provision(self, provision_id: ProvisionId) -> ProvisionState | None:
+        """Return where the provision stands; None: there is none."""
+
+    async def logs(
+        self, provision_id: ProvisionId, *, attempt: int, after_seq: int
+    ) -> list[LogRow]:
+        """Return the next page of an attempt's chunks; empty: that is all."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Listener:
 
 
 async def follow(
-    owner: Owner,
+    source: Source,
     provision_id: ProvisionId,
     listener: Listener,
     *,
@@ -53,14 +66,14 @@ async def follow(
     attempt, seq, failures = 0, -1, 0
     while True:
         try:
-            state = await owner.provision(provision_id)
+            state = await source.provision(provision_id)
             if state is None:
                 raise Rejected(f"there is no provision {provision_id} for this user")
             if shown is None or (state.status, state.attempt) != (shown.status, shown.attempt):
                 shown = state
                 if not state.status.is_terminal:
                     listener.on_state(state)
-            async for row in chunks(owner, provision_id, attempt, seq, up_to=state.attempt):
+            async for row in chunks(source, provision_id, attempt, seq, up_to=state.attempt):
                 listener.on_chunk(row)
                 attempt, seq = row.attempt, row.seq
             failures = 0
@@ -76,12 +89,12 @@ async def follow(
 
 
 async def chunks(
-    owner: Owner, provision_id: ProvisionId, attempt: int = 0, seq: int = -1, *, up_to: int
+    source: Source, provision_id: ProvisionId, attempt: int = 0, seq: int = -1, *, up_to: int
 ) -> AsyncIterator[LogRow]:
     """Yield the stored chunks after (*attempt*, *seq*), through attempt *up_to*."""
     for number in range(max(1, attempt), up_to + 1):
         after_seq = seq if number == attempt else -1
-        while rows := await owner.logs(provision_id, attempt=number, after_seq=after_seq):
+        while rows := await source.logs(provision_id, attempt=number, after_seq=after_seq):
             for row in rows:
                 yield row
             after_seq = rows[-1].seq
