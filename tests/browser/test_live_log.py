@@ -249,3 +249,22 @@ async def test_tokens_are_renewed_without_a_lost_line(
             shown = [int(n) for n in re.findall(r"line (\d+)", await dashboard.screen())]
             assert shown == list(range(150))[-len(shown) :]
             assert await dashboard.log() == "".join(f"line {n}\n" for n in range(150))
+
+
+async def test_nobody_is_caught_in_the_terminal(
+    signed_in: Dashboard, plane: RunningPlane, cluster: Registration
+) -> None:
+    page = signed_in.page
+    async with stored_run(plane.database_url, cluster.cluster_id) as run:
+        await run.append([f"line {n}\n" for n in range(200)])
+        await signed_in.open(f"/provisions/{run.id}")
+        await expect(terminal(page)).to_contain_text("line 199")
+        await page.get_by_role("button", name="Pause").focus()
+        await page.keyboard.press("Tab")
+        await expect(page.locator(".xterm-helper-textarea")).to_be_focused()
+        await page.keyboard.press("PageUp")
+        await expect(terminal(page)).not_to_contain_text("line 199")
+        await page.keyboard.press("End")
+        await expect(terminal(page)).to_contain_text("line 199")
+        await page.keyboard.press("Tab")
+        await expect(page.locator(".xterm-helper-textarea")).not_to_be_focused()
