@@ -142,6 +142,34 @@ async def test_a_run_is_cancelled_and_force_has_to_be_typed(
         await expect(page.locator(".summary")).to_contain_text("stopped by force")
 
 
+async def test_what_is_known_of_a_lost_run_is_shown(
+    signed_in: Dashboard, plane: RunningPlane, cluster: Registration
+) -> None:
+    page = signed_in.page
+    command = "terraform force-unlock -force 1234"
+    lock = {"state": "ORPHANED", "id": "1234", "command": command, "reason": "its process is dead"}
+    facts = {
+        "lock": lock,
+        "cost": {"currency": "USD", "total_monthly": "1234.5", "diff_monthly": "12"},
+        "resources": {"add": 3, "change": 1, "destroy": 0},
+        "steps": [{"name": "init", "exit_code": 0, "duration_s": 2.5}],
+    }
+    async with stored_run(plane.database_url, cluster.cluster_id) as run:
+        await signed_in.open(f"/provisions/{run.id}")
+        await signed_in.said_live()
+        await run.fall_silent()
+        trouble = page.locator(".trouble")
+        await expect(trouble).to_contain_text("The agent is silent", timeout=25_000)
+        await expect(trouble).to_contain_text("It may still be applying")
+        await run.fail(facts)
+        await expect(trouble).to_contain_text("PROCESS_LOST")
+        await expect(trouble).to_contain_text("It is safe to clear.")
+        await expect(trouble.get_by_label("command", exact=True)).to_have_text(command)
+        await expect(page.get_by_label("Facts")).to_contain_text("1,234.50 USD a month")
+        await expect(page.get_by_label("Facts")).to_contain_text("+3")
+        await expect(page.locator(".steps [data-state=done]")).to_contain_text("2.5 s")
+
+
 async def test_options_and_tokens_are_changed(
     signed_in: Dashboard, user: Owner, cluster: Registration
 ) -> None:
