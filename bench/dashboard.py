@@ -22,7 +22,7 @@ from typing import NamedTuple
 import anyio
 import orjson
 import psycopg
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import CDPSession, Page, async_playwright, expect
 
 from bench.frame import Report
 from tendril_rt.control.owner import Registration, owner
@@ -132,14 +132,30 @@ async def _show(page: Page, url: str) -> None:
     await page.goto(url)
 
 
-async def _metric(page: Page, name: str, *, collect: bool = False) -> float:
-    session = await page.context.new_cdp_session(page)
-    await session.send("Performance.enable")
-    if collect:
-        await session.send("HeapProfiler.collectGarbage")
-    metrics = (await session.send("Performance.getMetrics"))["metrics"]
-    await session.detach()
-    return next(float(metric["value"]) for metric in metrics if metric["name"] == name)
+class Metrics:
+    """What the browser counts of a page, from here on: one session, since each counts anew."""
+
+    def __init__(self, session: CDPSession) -> None:
+        self._session = session
+
+    @classmethod
+    async def of(cls, page: Page) -> "Metrics":
+        session = await page.context.new_cdp_session(page)
+        await session.send("Performance.enable")
+        return cls(session)
+
+    async def heap_mb(self) -> float:
+        """Return what is left on the heap after a collection."""
+        await self._session.send("HeapProfiler.collectGarbage")
+        return await self._read("JSHeapUsedSize") / 2**20
+
+    async def busy_s(self) -> float:
+        """Return how long the main thread was busy."""
+        return await self._read("TaskDuration")
+
+    async def _read(self, name: str) -> float:
+        metrics = (await self._session.send("Performance.getMetrics"))["metrics"]
+        return next(float(metric["value"]) for metric in metrics if metric["name"] == name)
 
 
 async def _lines(page: Page, plane: Plane, folder: Path, report: Report) -> None:
@@ -195,8 +211,8 @@ async def _long_log(page: Page, plane: Plane, admin: psycopg.Connection, report:
         "longest task meanwhile",
         "ms",
     )
-    heap = await _metric(page, "JSHeapUsedSize", collect=True)
-    report.add("heap_50mb_mb", heap / 2**20, "JavaScript heap then", "MB")
+    heap_mb = await (await Metrics.of(page)).heap_mb()
+    report.add("heap_50mb_mb", heap_mb, "JavaScript heap then", "MB")
 
 
 async def _many_clusters(
@@ -212,7 +228,8 @@ async def _many_clusters(
     )
     await page.locator(".live-state[data-state=live]").wait_for()
     await page.evaluate("bench.longest()")
-    busy = await _metric(page, "TaskDuration")
+    metrics = await Metrics.of(page)
+    busy_s = await metrics.busy_s()
     started_at = time.perf_counter()
     for number in range(1, _BEATS + 1):
         admin.execute(_statement("beat"), {"number": number})
@@ -220,7 +237,7 @@ async def _many_clusters(
     last = page.locator(".cluster", has_text=f"cluster {_BEATS:04}").locator(".beat")
     await expect(last).to_have_text("now")
     took = time.perf_counter() - started_at
-    share = (await _metric(page, "TaskDuration") - busy) / took * 100
+    share = (await metrics.busy_s() - busy_s) / took * 100
     report.add(
         "clusters_busy_percent",
         share,
@@ -250,6 +267,7 @@ async def _measure(report: Report) -> None:
 
 def main() -> None:
     """Print the table and write the JSON file."""
+    expect.set_options(timeout=_PATIENCE_MS)
     report = Report("dashboard", f"the dashboard in Chromium, on {os.cpu_count()} CPUs")
     anyio.run(_measure, report)
     report.finish()

@@ -83,10 +83,8 @@ async def launched() -> AsyncIterator[Browser]:
             executable_path=chromium(),
             args=["--no-sandbox", "--disable-dev-shm-usage"],  # CI runs as root, in little memory
         )
-        try:
+        async with browser:
             yield browser
-        finally:
-            await browser.close()
 
 
 @asynccontextmanager
@@ -101,4 +99,4 @@ async def dashboard_in(
     page.on("console", dashboard.hear)
     page.on("pageerror", lambda error: dashboard.complaints.append(str(error)))
     yield dashboard
-    assert dashboard.complaints == []
+    assert not dashboard.complaints, "\n".join(dashboard.complaints)

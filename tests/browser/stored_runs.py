@@ -1,8 +1,9 @@
 """Runs that are only rows: what a page shows of them needs no agent."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import orjson
 import psycopg
 
 from tendril_rt.model import ClusterId, ProvisionId
@@ -16,6 +17,19 @@ _BEGIN = (
     "update provisions set status = 'PROCESSING', attempt = 1, started_at = now() where id = %s"
 )
 _END = "update provisions set status = 'SUCCESS', completed_at = clock_timestamp() where id = %s"
+_FAIL = """
+    update provisions set status = 'FAILED', completed_at = clock_timestamp(),
+      error_code = 'PROCESS_LOST', error_message = 'terraform apply was killed',
+      execution_metadata = %s::jsonb
+    where id = %s
+"""
+_SILENCE = """
+    insert into provision_leases
+      (provision_id, cluster_id, stack_key, attempt, claim_id, phase, expires_at)
+    select id, cluster_id, stack_key, attempt, gen_random_uuid(), 'APPLY',
+      now() - interval '75 s'
+    from provisions where id = %s
+"""
 _CHUNKS = """
     insert into provision_logs (provision_id, attempt, seq, byte_offset, stream_type, log_chunk)
     select %(id)s, 1, %(first)s + position - 1,
@@ -45,6 +59,14 @@ class StoredRun:
 
     async def end(self) -> None:
         await self._connection.execute(_END, [self.id])
+
+    async def fail(self, metadata: Mapping[str, object]) -> None:
+        """End as a run whose Terraform was killed, reporting *metadata*."""
+        await self._connection.execute(_FAIL, [orjson.dumps(metadata).decode(), self.id])
+
+    async def fall_silent(self) -> None:
+        """Be applied by an agent whose lease ended 75 s ago."""
+        await self._connection.execute(_SILENCE, [self.id])
 
 
 @asynccontextmanager

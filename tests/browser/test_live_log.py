@@ -203,9 +203,11 @@ async def test_a_long_log_is_searched_and_read_from_end_to_start(
         await expect(terminal(page)).to_contain_text("line 59999 ")
         await page.locator(".xterm-helper-textarea").focus()
         for _ in range(2):  # over the start of the window, twice
-            first = await page.locator(".terminal").get_attribute("data-first")
+            first = await page.locator(".log-panel").get_attribute("data-first")
             await page.keyboard.press("Home")
-            await expect(page.locator(".terminal")).not_to_have_attribute("data-first", first or "")
+            await expect(page.locator(".log-panel")).not_to_have_attribute(
+                "data-first", first or ""
+            )
             numbers = [int(n) for n in re.findall(r"line (\d+) of many", await signed_in.screen())]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert await signed_in.log() == "\n".join(lines) + "\n"
@@ -247,3 +249,22 @@ async def test_tokens_are_renewed_without_a_lost_line(
             shown = [int(n) for n in re.findall(r"line (\d+)", await dashboard.screen())]
             assert shown == list(range(150))[-len(shown) :]
             assert await dashboard.log() == "".join(f"line {n}\n" for n in range(150))
+
+
+async def test_nobody_is_caught_in_the_terminal(
+    signed_in: Dashboard, plane: RunningPlane, cluster: Registration
+) -> None:
+    page = signed_in.page
+    async with stored_run(plane.database_url, cluster.cluster_id) as run:
+        await run.append([f"line {n}\n" for n in range(200)])
+        await signed_in.open(f"/provisions/{run.id}")
+        await expect(terminal(page)).to_contain_text("line 199")
+        await page.get_by_role("button", name="Pause").focus()
+        await page.keyboard.press("Tab")
+        await expect(page.locator(".xterm-helper-textarea")).to_be_focused()
+        await page.keyboard.press("PageUp")
+        await expect(terminal(page)).not_to_contain_text("line 199")
+        await page.keyboard.press("End")
+        await expect(terminal(page)).to_contain_text("line 199")
+        await page.keyboard.press("Tab")
+        await expect(page.locator(".xterm-helper-textarea")).not_to_be_focused()

@@ -3,13 +3,16 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import httpx
+import psycopg
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ColorScheme, expect
+from playwright.async_api import Browser, expect
 
 from tendril_rt.control.owner import Owner, Registration
+from tendril_rt.local import users
 from tendril_rt.model import Status
 from tests.browser.chromium import Dashboard, dashboard_in
 from tests.browser.stored_runs import stored_run
@@ -23,13 +26,15 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
+Theme = Literal["light", "dark"]
+
 _SILENCE_MS = 150_000  # 90 s without a heartbeat, and somebody's next look
 _BIG = 12345678901234567
 
 
 @asynccontextmanager
 async def looking(
-    browser: Browser, plane: RunningPlane, *, width: int, theme: ColorScheme
+    browser: Browser, plane: RunningPlane, *, width: int, theme: Theme
 ) -> AsyncIterator[Dashboard]:
     context = await browser.new_context(
         viewport={"width": width, "height": 860}, color_scheme=theme
@@ -137,6 +142,34 @@ async def test_a_run_is_cancelled_and_force_has_to_be_typed(
         await expect(page.locator(".summary")).to_contain_text("stopped by force")
 
 
+async def test_what_is_known_of_a_lost_run_is_shown(
+    signed_in: Dashboard, plane: RunningPlane, cluster: Registration
+) -> None:
+    page = signed_in.page
+    command = "terraform force-unlock -force 1234"
+    lock = {"state": "ORPHANED", "id": "1234", "command": command, "reason": "its process is dead"}
+    facts = {
+        "lock": lock,
+        "cost": {"currency": "USD", "total_monthly": "1234.5", "diff_monthly": "12"},
+        "resources": {"add": 3, "change": 1, "destroy": 0},
+        "steps": [{"name": "init", "exit_code": 0, "duration_s": 2.5}],
+    }
+    async with stored_run(plane.database_url, cluster.cluster_id) as run:
+        await signed_in.open(f"/provisions/{run.id}")
+        await signed_in.said_live()
+        await run.fall_silent()
+        trouble = page.locator(".trouble")
+        await expect(trouble).to_contain_text("The agent is silent", timeout=25_000)
+        await expect(trouble).to_contain_text("It may still be applying")
+        await run.fail(facts)
+        await expect(trouble).to_contain_text("PROCESS_LOST")
+        await expect(trouble).to_contain_text("It is safe to clear.")
+        await expect(trouble.get_by_label("command", exact=True)).to_have_text(command)
+        await expect(page.get_by_label("Facts")).to_contain_text("1,234.50 USD a month")
+        await expect(page.get_by_label("Facts")).to_contain_text("+3")
+        await expect(page.locator(".steps [data-state=done]")).to_contain_text("2.5 s")
+
+
 async def test_options_and_tokens_are_changed(
     signed_in: Dashboard, user: Owner, cluster: Registration
 ) -> None:
@@ -191,12 +224,16 @@ async def test_another_user_sees_nothing_of_it(
 
 
 async def test_a_link_signs_in_once(browser: Browser, plane: RunningPlane) -> None:
+    async with await psycopg.AsyncConnection.connect(
+        plane.database_url, autocommit=True
+    ) as connection:
+        code = await users.one_time_code(connection, plane.users[0]["email"])
     async with looking(browser, plane, width=1280, theme="light") as dashboard:
-        await dashboard.page.goto(plane.dashboard_url)
-        await dashboard.page.get_by_role("button", name="Sign out").wait_for()
-        assert "link" not in dashboard.page.url
+        await dashboard.open(f"/link/{code}/configurations")
+        await dashboard.page.get_by_role("heading", name="Configurations").wait_for()
+        assert dashboard.page.url.endswith("#/configurations")
     async with looking(browser, plane, width=1280, theme="light") as dashboard:
-        await dashboard.page.goto(plane.dashboard_url)
+        await dashboard.open(f"/link/{code}")
         await expect(dashboard.page.get_by_text("That link was used already")).to_be_visible()
         await expect(dashboard.page.get_by_label("Password")).to_be_visible()
         dashboard.complaints.clear()
@@ -214,7 +251,7 @@ async def test_every_view_is_accessible_and_has_its_picture(
     repo: str,
     name: str,
     width: int,
-    theme: ColorScheme,
+    theme: Theme,
 ) -> None:
     async with looking(browser, plane, width=width, theme=theme) as dashboard:
         page = dashboard.page

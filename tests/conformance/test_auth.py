@@ -14,6 +14,7 @@ from supabase_auth import AsyncGoTrueClient
 from supabase_auth.errors import AuthApiError, AuthWeakPasswordError
 from supabase_auth.types import Session
 
+from tendril_rt.local import users
 from tests.conftest import RunningPlane
 
 pytestmark = pytest.mark.conformance
@@ -220,3 +221,22 @@ def test_no_role_of_the_api_reads_users_and_nothing_secret_is_stored(plane: Runn
         digests = {digest for (digest,) in tokens}
     assert not any(password in text for (text,) in users)
     assert hashlib.sha256(answer["refresh_token"].encode()).hexdigest() in digests
+
+
+async def test_a_code_signs_in_once(plane: RunningPlane) -> None:
+    async with (
+        await psycopg.AsyncConnection.connect(plane.database_url, autocommit=True) as connection,
+        _client(plane) as client,
+    ):
+        code = await users.one_time_code(connection, plane.users[0]["email"])
+        signed_in = await client.verify_otp({"token_hash": code, "type": "magiclink"})
+        assert signed_in.user is not None
+        assert signed_in.user.email == plane.users[0]["email"]
+        for used in (code, "never-made"):
+            with pytest.raises(AuthApiError) as refused:
+                await client.verify_otp({"token_hash": used, "type": "magiclink"})
+            assert (refused.value.status, refused.value.code) == (403, "otp_expired")
+        older = await users.one_time_code(connection, plane.users[0]["email"])
+        await users.one_time_code(connection, plane.users[0]["email"])
+        with pytest.raises(AuthApiError):
+            await client.verify_otp({"token_hash": older, "type": "magiclink"})

@@ -63,6 +63,7 @@ export class Frame {
     this.report(null);
     this.main.replaceChildren();
     this.main.removeAttribute("data-view");
+    this.main.setAttribute("aria-busy", "true"); // and unseen, until there is something to be seen
     scrollTo(0, 0);
     return this.main;
   }
@@ -90,6 +91,7 @@ export class Frame {
   /** The last load failed, or did not. */
   report(error) {
     this.#error = error;
+    this.main.removeAttribute("aria-busy");
     this.#showState();
   }
 

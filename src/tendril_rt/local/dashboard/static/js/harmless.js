@@ -17,8 +17,6 @@ const CONTROL = new RegExp(
   ].join("|"),
   "g",
 );
-const TRUE_COLOUR = /(38|48)([;:])2(?:\2\2?(\d{1,3}))\2(\d{1,3})\2(\d{1,3})/g;
-
 /**
  * The text without what would command a terminal.
  * @param {string} text
@@ -27,14 +25,8 @@ const TRUE_COLOUR = /(38|48)([;:])2(?:\2\2?(\d{1,3}))\2(\d{1,3})\2(\d{1,3})/g;
 export function harmless(text, colours = true) {
   return text.replace(CONTROL, (_, colour, lone) => {
     if (colour) {
-      return colours ? colour.replace(TRUE_COLOUR, nearestOf256) : "";
+      return colours ? colour : "";
     }
     return lone ? "\n" : "";
   });
-}
-
-/** Of 16 million colours the nearest of the 256 that have a class: the policy allows no inline style. */
-function nearestOf256(_, layer, between, red, green, blue) {
-  const [r, g, b] = [red, green, blue].map((part) => Math.round((Math.min(255, Number(part)) / 255) * 5));
-  return `${layer}${between}5${between}${16 + 36 * r + 6 * g + b}`;
 }

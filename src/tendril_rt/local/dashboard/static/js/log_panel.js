@@ -41,7 +41,7 @@ export class LogPanel {
     const tool = (label, work, iconName) => button(label, work, { iconName, iconOnly: true, kind: "quiet" });
     this.element = h(
       "section",
-      { class: "terminal card", "aria-label": "Log" },
+      { class: "log-panel card", "aria-label": "Log" },
       h(
         "div",
         { class: "term-bar" },

@@ -74,7 +74,8 @@ export function runRow(run, { clock, nameOf }) {
   const element = h("li", {}, link);
   let shown = run;
   const tick = () => {
-    const seconds = runSeconds(shown, clock);
+    const exact = runSeconds(shown, clock);
+    const seconds = shown.completed_at || exact === null ? exact : Math.floor(exact);
     setText(lasted, shown.status === "QUEUED" ? waiting(shown, clock) : duration(seconds));
     setText(when, ago(clock.age(shown.created_at)));
   };

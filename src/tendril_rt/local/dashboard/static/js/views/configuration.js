@@ -44,6 +44,7 @@ export async function showConfiguration(context, id, query) {
     } else {
       editor(context, { row, clusters, runs, clusterId: query.get("cluster") });
     }
+    report(null);
   } catch (error) {
     report(error);
     main.append(h("p", { class: "problem", role: "alert" }, error.message));

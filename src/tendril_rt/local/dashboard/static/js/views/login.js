@@ -3,7 +3,7 @@
 import { button, field, h } from "../dom.js";
 
 /** @param {import("../main.js").Context} context */
-export function showLogin({ main, session, title }) {
+export function showLogin({ main, report, session, title }) {
   title("Sign in");
   const email = h("input", { type: "email", autocomplete: "username", required: true });
   const password = h("input", { type: "password", autocomplete: "current-password" });
@@ -53,5 +53,6 @@ export function showLogin({ main, session, title }) {
       h("div", { class: "actions stretch" }, send, link),
     ),
   );
+  report(null);
   email.focus();
 }
