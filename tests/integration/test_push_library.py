@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path as FilePath
 
 import anyio
@@ -12,6 +13,7 @@ from realtime import AsyncRealtimeChannel, AsyncRealtimeClient
 from realtime import __version__ as version
 
 from tendril_rt.control import realtime
+from tendril_rt.control.channel import of_cluster
 from tendril_rt.control.push import Path, SessionFailed
 
 from .agents import eventually
@@ -33,6 +35,14 @@ async def server() -> AsyncIterator[PhoenixServer]:
 def _ignore(_: object) -> None: ...
 
 
+def _opened(
+    url: str, paths: Iterable[Path] = Path
+) -> AbstractAsyncContextManager[realtime.Session]:
+    settings = control_settings(url)
+    channel = of_cluster(settings.cluster_id, frozenset(paths))
+    return realtime.opened(settings, channel, within_s=5, on_ready=_ignore, on_heard=_ignore)
+
+
 def _so(is_so: Callable[[], bool]) -> Callable[[], Awaitable[bool | None]]:
     async def look() -> bool | None:
         return is_so() or None
@@ -41,9 +51,7 @@ def _so(is_so: Callable[[], bool]) -> Callable[[], Awaitable[bool | None]]:
 
 
 async def _join_once(url: str, paths: frozenset[Path] = frozenset(Path)) -> None:
-    async with realtime.opened(
-        control_settings(url), paths, within_s=5, on_ready=_ignore, on_heard=_ignore
-    ) as session:
+    async with _opened(url, paths) as session:
         await session.join("token", within_s=5)
 
 
@@ -71,9 +79,7 @@ async def test_the_names_beyond_the_librarys_promise_are_what_we_take_them_for(
 
 async def test_replies_to_our_heartbeats_are_seen(server: PhoenixServer) -> None:
     """Else every healthy session would be taken for a dead one."""
-    async with realtime.opened(
-        control_settings(server.url), Path, within_s=5, on_ready=_ignore, on_heard=_ignore
-    ) as session:
+    async with _opened(server.url, Path) as session:
         await session.join("token", within_s=5)
         with anyio.move_on_after(10) as patience:
             async with anyio.create_task_group() as tasks:
@@ -135,9 +141,7 @@ async def _one_session(server: PhoenixServer, prepare: Callable[[PhoenixServer],
     prepare(server)
     within_s = 0.02 if prepare is _unanswered else 5.0
     try:
-        async with realtime.opened(
-            control_settings(server.url), Path, within_s=5, on_ready=_ignore, on_heard=_ignore
-        ) as session:
+        async with _opened(server.url, Path) as session:
             await session.join("token", within_s=within_s)
             await session.renew("another")  # leaves a time-out of its own in the library
     except SessionFailed:
@@ -179,9 +183,7 @@ async def test_a_close_that_nobody_answers_takes_three_seconds_at_most(
 ) -> None:
     async with Wire.to(server.url) as wire:
         with anyio.fail_after(5):
-            async with realtime.opened(
-                control_settings(wire.url), Path, within_s=5, on_ready=_ignore, on_heard=_ignore
-            ) as session:
+            async with _opened(wire.url, Path) as session:
                 await session.join("token", within_s=5)
                 wire.is_silent = True
         assert not _library_tasks()

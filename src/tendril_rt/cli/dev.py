@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 import anyio
@@ -12,16 +13,32 @@ from tendril_rt.cli import logging
 from tendril_rt.cli.local_plane import Plane, folder_for, running
 
 
-def dev(data: str | None, port: int, *, as_json: bool, changes_interval_s: float) -> int:
+def dev(
+    data: str | None,
+    port: int,
+    *,
+    as_json: bool,
+    changes_interval_s: float,
+    token_life_s: int,
+    user_emails: Sequence[str],
+) -> int:
     """Run until told to stop; print how to reach it once it is ready.
 
     :param data: folder to keep everything in; None throws it away
     :param changes_interval_s: pace of postgres_changes; 0 is at once
+    :param token_life_s: how long the access token of who signs in is good
+    :param user_emails: of users beside the owner
     :raises TendrilError: it cannot start
     """
     logging.configure("warning", "console")
     with folder_for(data) as folder:
-        up = running(folder, port, changes_interval_s=changes_interval_s)
+        up = running(
+            folder,
+            port,
+            changes_interval_s=changes_interval_s,
+            token_life_s=token_life_s,
+            user_emails=user_emails,
+        )
         kept_in = None if data is None else str(folder)
         anyio.run(functools.partial(_dev, up, kept_in, as_json=as_json))
     return 0
@@ -45,11 +62,13 @@ def _as_json(up: Plane) -> str:
             "service_role_key": up.service_role_key,
             "user_token": up.user_token,
             "database_url": up.database_url,
+            "users": [{"email": user.email, "password": user.password} for user in up.users],
         }
     ).decode()
 
 
 def _as_text(up: Plane, kept_in: str | None) -> str:
+    users = "\n".join(f"                    {user.email}  {user.password}" for user in up.users)
     return f"""\
 The embedded control plane is up, on loopback only: for development and tests. In production the
 control plane is a Supabase project with the same sql/migrations.
@@ -58,20 +77,22 @@ control plane is a Supabase project with the same sql/migrations.
   anon key          {up.anon_key}
   service_role key  {up.service_role_key}
   user token        {up.user_token}
+  sign in as        {users.strip()}
   database          {up.database_url}
   data              {kept_in or "thrown away at the end; --data FOLDER keeps it"}
 
 psql:
   psql '{up.database_url}'
 
-supabase-js, as the user:
-  createClient('{up.url}', '<anon key>',
-    {{ accessToken: async () => '<user token>' }})
+grape (asks for the password):
+  grape login {up.users[0].email} --url {up.url} --key '<anon key>'
+
+supabase-js:
+  createClient('{up.url}', '<anon key>')
+    .auth.signInWithPassword({{ email: '{up.users[0].email}', password: '…' }})
 
 An agent: register a cluster, then run it with what that prints:
-  curl -s {up.url}/rest/v1/rpc/register_cluster \\
-    -H 'apikey: <anon key>' -H 'authorization: Bearer <user token>' \\
-    -H 'content-type: application/json' -d '{{"p_name": "laptop"}}'
+  grape clusters add laptop
   TENDRIL_CLUSTER_ID=… TENDRIL_API_TOKEN=… SUPABASE_URL={up.url} \\
     SUPABASE_KEY='<anon key>' TENDRIL_STATE_DIR="$HOME/.local/state/tendril" tendril run
 

@@ -7,9 +7,11 @@ from typing import TextIO
 
 import anyio
 
+from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.cli.terminal import harmless
+from tendril_rt.control import tail
 from tendril_rt.control.owner import LogRow, Owner, ProvisionState
-from tendril_rt.errors import Rejected, Unavailable
+from tendril_rt.errors import Unavailable
 from tendril_rt.model import ProvisionId, Status, StreamType
 
 _INTERVAL_S = 0.2
@@ -30,14 +32,29 @@ class Screen:
     out: TextIO = sys.stdout
     clock: Callable[[], float] = anyio.current_time
     started_at: float = 0.0
+    _shown: Status | None = None
     _partial: dict[StreamType, str] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Make now the time 0.00 s."""
+        """Make now the time 0.00 s, of another provision."""
         self.started_at = self.clock()
+        self._shown = None
+
+    def state(self, state: ProvisionState) -> None:
+        """Print a change of status, and those before it that nobody saw."""
+        if self._shown is None:  # it may have been claimed before the first look
+            self.status(Status.QUEUED)
+        elif state.status is Status.QUEUED:
+            self.status(Status.QUEUED, "again: its agent went silent")
+        if state.attempt and (state.status is Status.PROCESSING or self._shown is Status.QUEUED):
+            self.status(Status.PROCESSING, f"attempt {state.attempt}")
+        if state.status.is_terminal:
+            self.finish()
+            self.status(state.status, state.error_message or "")
 
     def status(self, status: Status, note: str = "") -> None:
         """Print a change of status."""
+        self._shown = status
         name = status.value.lower()
         note = self._fit(note)
         if self.out.isatty():
@@ -46,6 +63,8 @@ class Screen:
 
     def log(self, row: LogRow) -> None:
         """Print the whole lines of a chunk; keep the rest until its line ends."""
+        if self._shown is Status.QUEUED:
+            self.status(Status.PROCESSING, f"attempt {row.attempt}")
         text = self._partial.pop(row.stream, "") + row.text
         *lines, rest = text.split("\n")
         for line in lines:
@@ -67,6 +86,10 @@ class Screen:
         print(f"{self.clock() - self.started_at:7.2f} s  {text}", file=self.out, flush=True)
 
 
+def _say_that_it_waits(exc: Unavailable) -> None:
+    print(f"waiting: {harmless(str(exc), colours=False)}", file=sys.stderr)
+
+
 async def follow(owner: Owner, provision_id: ProvisionId, screen: Screen) -> ProvisionState:
     """Print until the provision has ended; return how.
 
@@ -74,42 +97,13 @@ async def follow(owner: Owner, provision_id: ProvisionId, screen: Screen) -> Pro
 
     :raises Rejected: the provision does not exist for this owner
     """
-    shown: Status | None = None
-    attempt, seq = 0, -1
-    while True:
-        try:
-            state = await owner.provision(provision_id)
-            if state is None:
-                raise Rejected(f"there is no provision {provision_id} for this user")
-            if shown is None:  # it may have been claimed before the first look
-                shown = Status.QUEUED
-                screen.status(shown)
-            if state.attempt != attempt:
-                attempt, seq = state.attempt, -1
-                shown = Status.PROCESSING
-                screen.status(shown, f"attempt {attempt}")
-            elif state.status is Status.QUEUED and shown is Status.PROCESSING:
-                shown = Status.QUEUED
-                screen.status(shown, "again: its agent went silent")
-            seq = await _print_logs(owner, provision_id, attempt, seq, screen)
-        except Unavailable as exc:
-            print(f"waiting: {harmless(str(exc), colours=False)}", file=sys.stderr)
-        else:
-            if state.status.is_terminal:  # its log is complete: the last chunk came before
-                screen.finish()
-                screen.status(state.status, state.error_message or "")
-                return state
-        await anyio.sleep(_INTERVAL_S)
-
-
-async def _print_logs(
-    owner: Owner, provision_id: ProvisionId, attempt: int, seq: int, screen: Screen
-) -> int:
-    while attempt:
-        rows = await owner.logs(provision_id, attempt=attempt, after_seq=seq)
-        for row in rows:
-            screen.log(row)
-            seq = row.seq
-        if not rows:
-            break
-    return seq
+    listener = tail.Listener(
+        on_state=screen.state,
+        on_chunk=screen.log,
+        on_outage=lambda exc: print(
+            f"waiting: {harmless(str(exc), colours=False)}", file=sys.stderr
+        ),
+    )
+    return await tail.follow(
+        owner, provision_id, listener, news=Wakeup(), interval_s=lambda: _INTERVAL_S
+    )

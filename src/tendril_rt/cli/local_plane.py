@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -45,7 +45,12 @@ def folder_for(data: str | None) -> Iterator[Path]:
 
 @asynccontextmanager
 async def running(
-    folder: Path, port: int = 0, *, changes_interval_s: float = 0.0
+    folder: Path,
+    port: int = 0,
+    *,
+    changes_interval_s: float = 0.0,
+    token_life_s: int = 3600,
+    user_emails: Sequence[str] = (),
 ) -> AsyncIterator[Plane]:
     """Run the embedded plane; Postgres comes from ``TENDRIL_LOCAL_PG_BIN`` where that is set."""
     bin_dir = os.environ.get("TENDRIL_LOCAL_PG_BIN")
@@ -54,5 +59,7 @@ async def running(
         port=port,
         bin_dir=Path(bin_dir) if bin_dir else None,
         changes_interval_s=changes_interval_s,
+        token_life_s=token_life_s,
+        user_emails=user_emails,
     ) as up:
         yield up

@@ -66,6 +66,20 @@ def _parser() -> argparse.ArgumentParser:
         help="hold postgres_changes until the next multiple of S seconds, as Supabase's poller "
         "does (idle: 0.5); broadcasts never wait (default: 0, at once)",
     )
+    dev.add_argument(
+        "--token-life-s",
+        type=_life_s,
+        default=3600,
+        metavar="S",
+        help="how long the access token of who signs in is good (default: 3600)",
+    )
+    dev.add_argument(
+        "--user",
+        action="append",
+        default=[],
+        metavar="EMAIL",
+        help="make one more user beside the owner (repeatable); the password is printed",
+    )
     demo = commands.add_parser("demo", help="run everything once on this machine and watch it")
     demo.add_argument("--once", action="store_true", help="end after the first provision")
     demo.add_argument("--data", metavar="FOLDER", help="keep the data there (default: thrown away)")
@@ -86,6 +100,12 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= 60:
         raise argparse.ArgumentTypeError(f"{text!r} is no time in seconds: 0 to 60")
     return seconds
+
+
+def _life_s(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 7 * 24 * 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no life of a token: 1 to 604800 seconds")
+    return int(text)
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:
@@ -110,6 +130,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
                 arguments.port,
                 as_json=arguments.json,
                 changes_interval_s=arguments.changes_interval_s,
+                token_life_s=arguments.token_life_s,
+                user_emails=arguments.user,
             )
         case _:
             from tendril_rt.cli.demo import demo

@@ -23,6 +23,7 @@ import anyio
 from tendril_rt.aio.backoff import Backoff
 from tendril_rt.aio.wakeup import Wakeup
 from tendril_rt.control import realtime
+from tendril_rt.control.channel import of_cluster
 from tendril_rt.control.judgement import Offer, PathJudge, Patience
 from tendril_rt.control.push import (
     Announced,
@@ -206,7 +207,7 @@ class Listener:
         try:
             async with realtime.opened(
                 self._settings,
-                paths,
+                of_cluster(self._settings.cluster_id, paths),
                 within_s=t.connect,
                 on_ready=self._note_ready,
                 on_heard=self._note_heard,

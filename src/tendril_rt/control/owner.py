@@ -12,7 +12,8 @@ import orjson
 import simplejson
 
 from tendril_rt.control import snapshot as configuration
-from tendril_rt.control.rest import Rest, connect
+from tendril_rt.control.inventory import Inventory
+from tendril_rt.control.rest import Rest, TokenSource, connect
 from tendril_rt.control.signing import Envelope, Signer, stack_key_of
 from tendril_rt.errors import Unavailable
 from tendril_rt.model import ClusterId, Operation, ProvisionId, Status, StreamType
@@ -54,10 +55,14 @@ class LogRow:
 
 
 class Owner:
-    """One owner's session; see :func:`owner`. Raises as :class:`Rest` does."""
+    """One owner's session; see :func:`owner`. Raises as :class:`Rest` does.
+
+    :ivar inventory: what else belongs to the owner
+    """
 
     def __init__(self, rest: Rest) -> None:
         self._rest = rest
+        self.inventory = Inventory(rest)
 
     async def register_cluster(self, name: str, *, max_concurrency: int = 1) -> Registration:
         """Make a cluster and its first token."""
@@ -71,20 +76,25 @@ class Owner:
     async def create_provision(
         self,
         cluster_id: ClusterId,
-        snapshot: Mapping[str, object],
+        snapshot: Mapping[str, object] | str,
         *,
         operation: Operation = Operation.APPLY,
+        configuration_id: str | None = None,
         signer: Signer | None = None,
         not_after: int = 0,
     ) -> ProvisionId:
         """Queue a provision of *snapshot*, with its configuration hash made here.
 
+        :param snapshot: a mapping, or JSON text that is sent as it is
+        :param configuration_id: the configuration it was made from, which then names the stack
         :param signer: signs it, to hold until *not_after* (Unix seconds; 0: for ever)
         """
-        text = simplejson.dumps(snapshot, use_decimal=True)
+        text = (
+            snapshot if isinstance(snapshot, str) else simplejson.dumps(snapshot, use_decimal=True)
+        )
         signature = None
         if signer is not None:
-            stack_key = stack_key_of(text, cluster_id, None)
+            stack_key = stack_key_of(text, cluster_id, configuration_id)
             signature = signer.sign(Envelope(cluster_id, operation, stack_key, text, not_after))
         rows = await self._rest.call(
             "create_provision",
@@ -93,6 +103,7 @@ class Owner:
                 "p_config_snapshot": orjson.Fragment(text),  # keeps integers beyond 64 bits
                 "p_configuration_hash": configuration.snapshot_hash(text),
                 "p_operation": operation.value,
+                **({"p_configuration_id": configuration_id} if configuration_id else {}),
                 **({"p_signature": signature} if signature else {}),
             },
             select=("id",),
@@ -102,11 +113,18 @@ class Owner:
         with _read("create_provision"):
             return ProvisionId(str(rows[0]["id"]))
 
-    async def cancel_provision(self, provision_id: ProvisionId, *, force: bool = False) -> None:
-        """Ask for a running provision to stop; a queued one is cancelled at once."""
-        await self._rest.call(
+    async def cancel_provision(
+        self, provision_id: ProvisionId, *, force: bool = False
+    ) -> Mapping[str, object]:
+        """Ask for a running provision to stop; a queued one is cancelled at once.
+
+        Answers {status, changed, cancel: none|graceful|force}.
+        """
+        answer = await self._rest.call(
             "cancel_provision", {"p_provision_id": provision_id, "p_force": force}
         )
+        with _read("cancel_provision"):
+            return dict(answer)  # type: ignore[call-overload,no-any-return]
 
     async def provision(self, provision_id: ProvisionId) -> ProvisionState | None:
         """Return where a provision stands; None if it does not exist for this owner."""
@@ -175,8 +193,11 @@ def _read(what: str) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def owner(url: str, api_key: str, user_token: str) -> AsyncIterator[Owner]:
-    """Open an owner's session; nothing is sent before the first call."""
+async def owner(url: str, api_key: str, user_token: str | TokenSource) -> AsyncIterator[Owner]:
+    """Open an owner's session; nothing is sent before the first call.
+
+    :param user_token: the owner's JWT, or what gives the present one before each request
+    """
     async with connect(
         url,
         api_key,

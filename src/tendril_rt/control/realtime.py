@@ -16,7 +16,7 @@ Beyond its public names it relies on these of the library, pinned by
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -38,9 +38,9 @@ from realtime import (
 )
 
 from tendril_rt.aio.wakeup import Wakeup
+from tendril_rt.control.channel import Channel, Door
 from tendril_rt.control.push import Announced, Kind, Path, SessionFailed
-from tendril_rt.model import ClusterId, ProvisionId
-from tendril_rt.settings import ControlSettings
+from tendril_rt.model import ProvisionId
 
 T = TypeVar("T")
 
@@ -61,8 +61,7 @@ class Session:
     def __init__(
         self,
         client: AsyncRealtimeClient,
-        cluster_id: ClusterId,
-        paths: Iterable[Path],
+        channel: Channel,
         *,
         on_ready: Callable[[Path], None],
         on_heard: Callable[[Announced], None],
@@ -76,29 +75,29 @@ class Session:
         self._answered = anyio.Event()
         self.changed = Wakeup()
         self.fault: SessionFailed | None = None
-        self._channel = self._make_channel(cluster_id, frozenset(paths))
+        self._channel = self._make_channel(channel)
         # Replies to heartbeats go to a topic for which the library has no channel.
         client.channels["phoenix"] = _HeartbeatReplies(client, lambda: self._answered.set())
 
-    def _make_channel(self, cluster_id: ClusterId, paths: frozenset[Path]) -> AsyncRealtimeChannel:
-        is_private = Path.BROADCAST in paths
+    def _make_channel(self, wanted: Channel) -> AsyncRealtimeChannel:
+        private = wanted.is_private
         broadcast: RealtimeChannelBroadcastConfig = {"ack": False, "self": False}
-        if is_private:
+        if private:
             broadcast["replication_ready"] = True  # else the server does not say when it is
         presence: RealtimeChannelPresenceConfig = {"key": "", "enabled": False}
         channel = self._client.channel(
-            f"cluster:{cluster_id}",
-            {"config": {"broadcast": broadcast, "presence": presence, "private": is_private}},
+            wanted.topic,
+            {"config": {"broadcast": broadcast, "presence": presence, "private": private}},
         )
-        if is_private:  # on a public topic of that name anybody could send
+        if private:
             channel.on_broadcast("*", self._note_broadcast)
-        if Path.CHANGES in paths:
+        for change in wanted.changes:
             channel.on_postgres_changes(
-                RealtimePostgresChangesListenEvent.Insert,
+                RealtimePostgresChangesListenEvent(change.event),
                 self._note_change,
-                table="provisions",
+                table=change.table,
                 schema="public",
-                filter=f"cluster_id=eq.{cluster_id}",
+                filter=change.filter,
             )
         channel.on_system(self._note_system)
         return channel
@@ -229,8 +228,8 @@ class _HeartbeatReplies(AsyncRealtimeChannel):
 
 @asynccontextmanager
 async def opened(
-    settings: ControlSettings,
-    paths: Iterable[Path],
+    door: Door,
+    channel: Channel,
     *,
     within_s: float,
     on_ready: Callable[[Path], None],
@@ -238,13 +237,12 @@ async def opened(
 ) -> AsyncIterator[Session]:
     """Connect; when the block ends nothing of the session is left, within a few seconds.
 
-    :param paths: which to ask for; broadcast makes the channel private
     :param on_ready: called at each message that says so
     :raises SessionFailed: no connection
     """
     client = AsyncRealtimeClient(
-        f"{settings.url}/realtime/v1",
-        token=settings.api_key,
+        f"{door.url}/realtime/v1",
+        token=door.api_key,
         auto_reconnect=False,
         hb_interval=_NEVER_S,
         timeout=_ABANDON_S,
@@ -259,7 +257,7 @@ async def opened(
             raise SessionFailed(f"cannot connect: {why}", status=status) from exc
     if handshake.cancelled_caught:
         raise SessionFailed(f"cannot connect: no answer to the handshake within {within_s:g} s")
-    session = Session(client, settings.cluster_id, paths, on_ready=on_ready, on_heard=on_heard)
+    session = Session(client, channel, on_ready=on_ready, on_heard=on_heard)
     try:
         yield session
     finally:

@@ -7,7 +7,7 @@ place (:func:`_error_of`), before the library can guess at the body.
 
 import functools
 import reprlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
@@ -22,6 +22,9 @@ _KEEPALIVE_S = 60.0  # httpx's own 5 s equals our poll interval: each poll would
 _CONNECT_TIMEOUT_S = 5.0
 _MAX_MESSAGE = 300
 _SHORT = reprlib.Repr()
+
+TokenSource = Callable[[], Awaitable[str]]
+
 #: Most that an agent is answered: a configuration of 1 MiB, whatever its escapes.
 _MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
@@ -77,11 +80,13 @@ class Rest:
         above: Mapping[str, int] | None = None,
         order: Sequence[str] = (),
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[dict[str, object]]:
         """Read rows of *table* that the caller may see.
 
         :param equal: column to value, all must match
         :param above: column to number, greater than
+        :param order: columns; one with ``-`` before it is descending
         :param limit: at most so many rows
         :raises Unavailable: see :meth:`call`
         :raises Rejected: see :meth:`call`
@@ -92,7 +97,9 @@ class Rest:
         for name, number in (above or {}).items():
             query = query.gt(name, str(number))
         for name in order:
-            query = query.order(name)
+            query = query.order(name.removeprefix("-"), desc=name.startswith("-"))
+        if offset:
+            query = query.offset(offset)
         if limit is not None:
             query = query.limit(limit)
         try:
@@ -110,7 +117,7 @@ async def connect(
     url: str,
     api_key: str,
     *,
-    token: str,
+    token: str | TokenSource,
     headers: Mapping[str, str],
     timeout_s: float,
     max_answer_bytes: int = _MAX_ANSWER_BYTES,
@@ -118,19 +125,36 @@ async def connect(
     """Open a session; nothing is sent before the first call.
 
     :param api_key: the project's key, which names the project
-    :param token: the JWT that says who asks; for anonymous callers the key itself
+    :param token: the JWT that says who asks, or what gives the present one before each request;
+        for anonymous callers the key itself
     :param timeout_s: longest wait for one answer, in seconds
     :param max_answer_bytes: a longer one is Unavailable, and not read to its end
     """
-    all_headers = {"apikey": api_key, "Authorization": f"Bearer {token}", **headers}
+    all_headers = {"apikey": api_key, **headers}
+    if isinstance(token, str):
+        all_headers["Authorization"] = f"Bearer {token}"
     all_headers["Accept-Encoding"] = "identity"  # so that no small answer unpacks to a huge one
     async with httpx.AsyncClient(
+        auth=None if isinstance(token, str) else _Bearer(token),
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S)),
         limits=httpx.Limits(max_connections=20, keepalive_expiry=_KEEPALIVE_S),
         event_hooks={"response": [functools.partial(_raise_unless_ours, max_answer_bytes)]},
         mounts={"all://127.0.0.1": None, "all://localhost": None},  # never through a proxy
     ) as session:
         yield Rest(session, url, all_headers, timeout_s)
+
+
+class _Bearer(httpx.Auth):
+    """Asks for the token before each request, so that a session may outlive many tokens."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        request.headers["Authorization"] = f"Bearer {await self._source()}"
+        yield request
 
 
 class _Bounded(httpx.AsyncByteStream):

@@ -5,7 +5,7 @@ Owns one folder, which holds all there is to keep: the database, its password an
 
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ import psycopg
 from psycopg import sql
 
 from tendril_rt import resources
-from tendril_rt.local import postgres
+from tendril_rt.local import postgres, users
 from tendril_rt.local.gateway import tokens
 from tendril_rt.local.gateway.app import GatewayConfig, serving
 from tendril_rt.migrate import migrate
 
 #: The owner that development and the demo act as.
 USER_ID = "00000000-0000-4000-8000-000000000001"
+USER_EMAIL = "owner@example.com"
 
 _KEY_LIFE_S = 10 * 365 * 24 * 3600
 _USER_TOKEN_LIFE_S = 30 * 24 * 3600
@@ -33,6 +34,7 @@ class Plane:
 
     :ivar user_token: JWT of the owner :data:`USER_ID`, good for 30 days
     :ivar database_url: of the superuser, for psql
+    :ivar users: who can sign in, the owner first
     """
 
     url: str
@@ -41,23 +43,32 @@ class Plane:
     user_token: str
     database_url: str
     jwt_secret: str
+    users: Sequence[users.User]
 
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, port: int = 0, bin_dir: Path | None = None, changes_interval_s: float = 0.0
+    folder: Path,
+    *,
+    port: int = 0,
+    bin_dir: Path | None = None,
+    changes_interval_s: float = 0.0,
+    token_life_s: int = GatewayConfig.token_life_s,
+    user_emails: Sequence[str] = (),
 ) -> AsyncIterator[Plane]:
     """Run a control plane over *folder* until the block ends.
 
     :param port: of the gateway; 0 picks a free one
     :param bin_dir: folder of Postgres's programs; None looks for one
     :param changes_interval_s: see :class:`GatewayConfig`
+    :param token_life_s: see :class:`GatewayConfig`
+    :param user_emails: of users beside the owner; who is there already stays as they are
     :raises LocalError: Postgres or the gateway cannot start; in a group, if Postgres ends later
     :raises MigrationError: the kept database does not fit this version
     """
     async with postgres.running(folder, bin_dir=bin_dir) as server, _watched(server):
         jwt_secret, issued_at = _kept_secret(folder / "jwt-secret")
-        await _prepare(server, jwt_secret)
+        known_users = await _prepare(server, jwt_secret, [USER_EMAIL, *user_emails])
         # The keys depend on what is kept alone, so that they outlive a restart.
         anon = tokens.sign(_claims("anon", issued_at, _KEY_LIFE_S), jwt_secret)
         service = tokens.sign(_claims("service_role", issued_at, _KEY_LIFE_S), jwt_secret)
@@ -73,9 +84,10 @@ async def running(
             service_role_key=service,
             port=port,
             changes_interval_s=changes_interval_s,
+            token_life_s=token_life_s,
         )
         async with serving(config) as url:
-            yield Plane(url, anon, service, user, server.url(), jwt_secret)
+            yield Plane(url, anon, service, user, server.url(), jwt_secret, known_users)
 
 
 @asynccontextmanager
@@ -87,11 +99,14 @@ async def _watched(server: postgres.Server) -> AsyncIterator[None]:
         tasks.cancel_scope.cancel()
 
 
-async def _prepare(server: postgres.Server, jwt_secret: str) -> None:
-    """Make the database what a Supabase project with our migrations is."""
+async def _prepare(
+    server: postgres.Server, jwt_secret: str, emails: Sequence[str]
+) -> Sequence[users.User]:
+    """Make the database what a Supabase project with our migrations is; return its users."""
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection:
         await connection.execute(resources.read("embedded/supabase.sql").encode())
         await connection.execute(resources.read("embedded/realtime.sql").encode())
+        await connection.execute(resources.read("embedded/auth.sql").encode())
         await connection.execute(
             sql.SQL("alter role authenticator login password {}").format(server.password)
         )
@@ -99,6 +114,7 @@ async def _prepare(server: postgres.Server, jwt_secret: str) -> None:
         await connection.execute(
             resources.read("embedded/after_migrations.sql").encode(), {"secret": jwt_secret}
         )
+        return await users.ensure(connection, jwt_secret, emails, owner_id=USER_ID)
 
 
 def _claims(role: str, issued_at: int, life_s: int) -> dict[str, object]:

@@ -3,8 +3,8 @@
 :func:`run` starts the steps of a run through ``launcher.sh``: their output goes through FIFOs that
 the launcher holds open, so that they outlive an agent that is killed, and ``attended.adopt`` takes
 them up again. :func:`capture` runs short commands with plain pipes, :func:`serve` a program that is
-to run until it is stopped. Every child gets a session of its own; the parent's terminal sends it
-nothing.
+to run until it is stopped. Each of these children gets a session of its own; the parent's terminal
+sends it nothing. :func:`attached` runs a program on that terminal.
 """
 
 import errno
@@ -131,6 +131,25 @@ async def serve(
             with anyio.move_on_after(_REAP_S, shield=True):
                 _signal_group(process, signal.SIGKILL)
                 await _end_of(process)
+
+
+async def attached(argv: Sequence[str]) -> int:
+    """Run a program on our own terminal, such as an editor, until it ends; return its exit code.
+
+    Cancellation: it goes on; whoever sits at the terminal ends it.
+
+    :raises StepError: it cannot be started
+    """
+    process = _on_our_terminal(argv)
+    await death(process.pid)
+    return process.wait()
+
+
+def _on_our_terminal(argv: Sequence[str]) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(list(argv))
+    except OSError as exc:
+        raise StepError(f"cannot start {argv[0]}: {exc.strerror or exc}") from exc
 
 
 def _program(name: str, cwd: Path, env: Mapping[str, str]) -> str:

@@ -13,12 +13,13 @@ import anyio
 from aiohttp import web
 
 from tendril_rt.errors import LocalError
+from tendril_rt.local.gateway import auth
 from tendril_rt.local.gateway.realtime import Realtime
 from tendril_rt.local.gateway.rest import PREFIX, Rest
 
 _ABOUT = (
-    "The embedded control plane of tendril-rt: a real Postgres behind the parts of PostgREST and "
-    "Realtime that its clients use.\n"
+    "The embedded control plane of tendril-rt: a real Postgres behind the parts of PostgREST, "
+    "Realtime and Auth that its clients use.\n"
     "For demos, development and tests; in production use Supabase.\n"
 )
 _NO_KEY = ("No API key found in request", "No `apikey` request header or url param was found.")
@@ -38,6 +39,7 @@ class GatewayConfig:
     :param host: an address of loopback; anything else is a LocalError
     :param changes_interval_s: hold postgres_changes until the next multiple of it, as Supabase's
         poller does (0.5 when idle); 0 sends them at once. Broadcasts never wait
+    :param token_life_s: how long a signed-in user's access token is good
     """
 
     admin_url: str = field(repr=False)
@@ -48,6 +50,7 @@ class GatewayConfig:
     host: str = "127.0.0.1"
     port: int = 0
     changes_interval_s: float = 0.0
+    token_life_s: int = 3600
 
     def __post_init__(self) -> None:
         if not ip_address(self.host).is_loopback:
@@ -73,6 +76,8 @@ async def serving(config: GatewayConfig) -> AsyncIterator[str]:
         application.router.add_get("/health", _about)
         application.router.add_get("/realtime/v1/websocket", realtime.handle)
         application.router.add_route("*", PREFIX + "{tail:.*}", _keyed(config, rest.handle))
+        people = auth.Auth(config.admin_url, config.jwt_secret, token_life_s=config.token_life_s)
+        application.router.add_route("*", auth.PREFIX + "{tail:.*}", _keyed(config, people.handle))
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         await runner.setup()
         try:
@@ -111,7 +116,9 @@ async def _about(_: web.Request) -> web.Response:
 async def _allow_browsers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
     headers["Access-Control-Allow-Origin"] = "*"
-    headers["Access-Control-Expose-Headers"] = "Content-Range, Content-Location, Location"
+    headers["Access-Control-Expose-Headers"] = (
+        f"Content-Range, Content-Location, Location, {auth.VERSION_HEADER}"
+    )
     if request.method == "OPTIONS":
         asked = request.headers.get("Access-Control-Request-Headers", "*")
         headers["Access-Control-Allow-Methods"] = "GET,HEAD,PUT,PATCH,POST,DELETE,OPTIONS"
