@@ -1,7 +1,7 @@
 """Where the files shipped with the package are: inside the wheel, or at the top of the checkout.
 
-``sql/`` and ``templates/`` are force-included into the wheel, which an editable install does not
-see; so both places are looked at. Reads files; knows no database.
+``sql/``, ``templates/`` and ``charts/`` are force-included into the wheel, which an editable
+install does not see; so both places are looked at. Reads files; knows no database.
 """
 
 from functools import cache
@@ -26,6 +26,15 @@ def templates() -> Path:
     :raises FileNotFoundError: the installation is broken; reinstall the package
     """
     return _find("templates")
+
+
+@cache
+def chart() -> Path:
+    """Return the folder of the Helm chart of agents.
+
+    :raises FileNotFoundError: the installation is broken; reinstall the package
+    """
+    return _find("charts") / "tendril"
 
 
 def migrations() -> list[Path]:

@@ -13,6 +13,7 @@ import anyio
 
 from tendril_rt import __version__
 from tendril_rt.cli import (
+    grape_bootstrap,
     grape_clusters,
     grape_completion,
     grape_config,
@@ -41,6 +42,7 @@ _COMMANDS = (
     grape_keygen,
     grape_migrate,
     grape_dashboard,
+    grape_bootstrap,
     grape_completion,
 )
 

@@ -1,0 +1,123 @@
+"""``grape bootstrap`` as its users run it: a process, with a cloud, a cluster and a control plane."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.conftest import RunningPlane
+from tests.integration.kubernetes_server import KubernetesServer
+
+from .cloud import Cloud, Json
+
+GRAPE = (sys.executable, "-m", "tendril_rt.cli.grape")
+REGION = "eu-north-1"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Bootstrap:
+    """One environment to bootstrap.
+
+    :ivar folder: what grape keeps is in ``data`` there
+    :ivar argvs: every argument list that was seen of any process of this machine meanwhile
+    """
+
+    plane: RunningPlane
+    cloud: Cloud
+    server: KubernetesServer
+    folder: Path
+    project: str
+    extra: dict[str, str] = field(default_factory=dict)
+    argvs: set[bytes] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        return f"{self.project}-test"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GRAPE_", "AWS_"))}
+        return {
+            **clean,
+            **self.cloud.environment,
+            "GRAPE_URL": self.plane.url,
+            "GRAPE_KEY": self.plane.anon_key,
+            "GRAPE_TOKEN": self.plane.user_token,
+            "XDG_CONFIG_HOME": str(self.folder),
+            **self.extra,
+        }
+
+    def arguments(self, *more: str) -> list[str]:
+        if not self.kubeconfig.exists():
+            self.server.write_kubeconfig(self.kubeconfig)
+        return [
+            *GRAPE,
+            *("bootstrap", self.project, "--environment", "test", "--region", REGION),
+            *("--data", str(self.data), "--kubeconfig", str(self.kubeconfig), *more),
+        ]
+
+    def start(self, *more: str) -> "subprocess.Popen[str]":
+        """Start it as a process."""
+        return subprocess.Popen(
+            self.arguments(*more),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *more: str) -> Ran:
+        """Run it to its end, agreeing to everything, and note every argv of the machine."""
+        process = self.start("--yes", *more)
+        over = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=[over])
+        watcher.start()
+        try:
+            out, err = process.communicate(timeout=400)
+        finally:
+            over.set()
+            watcher.join()
+        return Ran(process.returncode, out, err)
+
+    def kill(self, process: "subprocess.Popen[str]") -> None:
+        """Kill grape alone, as the kernel does it, and close what was read of it."""
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def journal(self) -> list[Json]:
+        lines = (self.data / "journal.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def fact(self, name: str) -> str:
+        found = [line["facts"][name] for line in self.journal() if name in line.get("facts", {})]
+        return str(found[-1])
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(0.05):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.argvs.add(path.read_bytes())
+                except OSError:  # it has ended
+                    continue
