@@ -137,7 +137,6 @@ class CloudError(TendrilError):
 class CloudUnavailable(CloudError):
     """The cloud did not answer: the same may succeed later."""
 
-    retryable = True
 
 
 class KubernetesError(TendrilError):
@@ -147,7 +146,6 @@ class KubernetesError(TendrilError):
 class KubernetesUnavailable(KubernetesError):
     """The API server did not answer, or with a 5xx: the same may succeed later."""
 
-    retryable = True
 
 
 class NeverHeard(TendrilError):
