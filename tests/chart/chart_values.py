@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from tendril_rt import resources
 from tendril_rt.model import ENDING
 from tendril_rt.settings import variable_of
 from tests.unit.render_settings import COMPONENTS
 
 ROOT = Path(__file__).parents[2]
-CHART = ROOT / "charts" / "tendril"
+CHART = resources.chart()
 SCHEMA = CHART / "values.schema.json"
 PAGE = ROOT / "docs" / "chart.md"
 COMMAND = "python -m tests.chart.chart_values"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import helm_python
 import jsonschema
 import kubernetes_validate
 import pytest
@@ -12,10 +13,22 @@ from kubernetes_validate import utils
 
 from tendril_rt import __version__
 from tests.chart import pod_security
-from tests.chart.rendering import Object, at, chart, notes, of_kind, pod_specs, render, workload
+from tests.chart.chart_values import CHART
+from tests.chart.rendering import (
+    Object,
+    at,
+    chart,
+    notes,
+    of_kind,
+    pod_specs,
+    render,
+    values,
+    workload,
+)
 
 pytestmark = pytest.mark.timeout(120)
 
+_INFO = 1  # of Helm's severities; above are warnings and errors
 RELEASES = ("1.31.0", "1.34.0", "1.37.0")
 CUSTOM = json.loads((Path(__file__).parent / "custom_resources.json").read_text(encoding="utf-8"))
 
@@ -256,6 +269,12 @@ def test_a_blocked_address_stands_in_its_own_family() -> None:
     assert six["ipBlock"]["except"] == ["fd00:ec2::254/128"]
 
 
+def test_agents_that_an_outage_makes_unready_are_not_evicted_beyond_the_budget() -> None:
+    budget = of_kind(render(), "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
+
+
 def test_texts_of_configuration_arrive_as_they_were_written() -> None:
     backend = 'terraform {\n  backend "s3" {\n    key = "__STACK__"\n  }\n}\n'
     objects = render(at("terraform", {"defaultBackend": backend, "cliConfig": "a\n\n  b\n"}))
@@ -271,8 +290,8 @@ def test_texts_of_configuration_arrive_as_they_were_written() -> None:
 )
 def test_pods_are_replaced_when_what_they_read_at_their_start_changes(given: Object) -> None:
     def annotations(*overrides: Object) -> Object:
-        template: Object = workload(render(*overrides))["spec"]["template"]
-        return template["metadata"]["annotations"]
+        found: Object = workload(render(*overrides))["spec"]["template"]["metadata"]["annotations"]
+        return found
 
     assert annotations() == annotations()
     assert annotations() != annotations(given)
@@ -289,6 +308,12 @@ def test_the_notes_say_what_to_do_next_and_hold_no_secret() -> None:
     assert "kubectl rollout restart" in notes({"existingSecret": "vault"})
     assert "remote backend, or set terraform.defaultBackend" in notes({"replicas": 2})
     assert "More than one agent" not in said
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_helm_finds_nothing_to_mend(case: str) -> None:
+    found = helm_python.lint(CHART, values(MATRIX[case]), strict=True)
+    assert [entry for entry in found["messages"] if entry["severity"] > _INFO] == []
 
 
 def test_chart_package_and_image_are_of_one_version() -> None:

@@ -94,8 +94,12 @@ class Selection:
 
     def has(self, obj: Object) -> bool:
         labels = obj["metadata"].get("labels") or {}
-        return all(_holds(labels.get(name), *rest) for name, *rest in _terms(self.labels)) and all(
-            _holds(_field(obj, name), *rest) for name, *rest in _terms(self.fields)
+        return all(
+            _holds(labels.get(name), operator, values)
+            for name, operator, values in _terms(self.labels)
+        ) and all(
+            _holds(_field(obj, path), operator, values)
+            for path, operator, values in _terms(self.fields)
         )
 
 

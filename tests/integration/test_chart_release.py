@@ -46,6 +46,8 @@ class Helm(Protocol):
 
     def upgrade(self, values: Object) -> None: ...
 
+    def roll_back(self) -> None: ...
+
     def uninstall(self) -> None: ...
 
 
@@ -60,6 +62,9 @@ class Library:
 
     def upgrade(self, values: Object) -> None:
         self._run(self.config.upgrade, values)
+
+    def roll_back(self) -> None:
+        self.config.rollback("agent")
 
     def uninstall(self) -> None:
         self.config.uninstall("agent")
@@ -84,6 +89,9 @@ class Program:
 
     def upgrade(self, values: Object) -> None:
         self._run("upgrade", "agent", str(CHART), values=values)
+
+    def roll_back(self) -> None:
+        self._run("rollback", "agent")
 
     def uninstall(self) -> None:
         self._run("uninstall", "agent")
@@ -152,6 +160,18 @@ def test_a_new_token_alone_is_taken_and_the_pods_are_replaced(
     helm.upgrade({**PLAIN, "token": "tdr_second"})
     assert secret(server) == {"token": "tdr_second", "api-key": "anon.key"}
     assert restart_marks(server) != before
+
+
+@pytest.mark.long
+def test_rolling_back_brings_an_old_token_back_as_the_page_warns(
+    server: KubernetesServer, helm: Helm
+) -> None:
+    helm.install(MINIMAL)
+    helm.upgrade({**PLAIN, "token": "tdr_second"})
+    helm.roll_back()
+    assert secret(server)["token"] == "tdr_token"
+    helm.upgrade({**PLAIN, "token": "tdr_second"})
+    assert secret(server)["token"] == "tdr_second"
 
 
 @pytest.mark.long

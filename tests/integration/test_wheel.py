@@ -26,7 +26,8 @@ def test_an_installed_wheel_has_the_demo_and_both_commands(tmp_path: Path) -> No
     pip = ("-m", "pip", "--disable-pip-version-check", "--quiet")
     _run(sys.executable, *pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, TOP, cwd=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
-    assert _templates_in(wheel) == _run("git", "ls-files", "templates", cwd=TOP).splitlines()
+    for folder in ("charts", "templates"):
+        assert _shipped(wheel, folder) == _run("git", "ls-files", folder, cwd=TOP).splitlines()
     venv.create(tmp_path / "venv", with_pip=True)
     bin_dir = tmp_path / "venv" / "bin"
     _run(
@@ -40,11 +41,11 @@ def test_an_installed_wheel_has_the_demo_and_both_commands(tmp_path: Path) -> No
     assert "● success" in _run(bin_dir / "tendril", "demo", "--once", cwd=tmp_path)
 
 
-def _templates_in(wheel: Path) -> list[str]:
-    """Return what is shipped of ``templates/``: the same files as in the repository, no more."""
+def _shipped(wheel: Path, folder: str) -> list[str]:
+    """Return what is shipped of *folder*: the same files as in the repository, no more."""
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(archive.namelist())
-    return [name.removeprefix("tendril_rt/") for name in names if "tendril_rt/templates/" in name]
+    return [name.removeprefix("tendril_rt/") for name in names if f"tendril_rt/{folder}/" in name]
 
 
 def test_an_agent_alone_needs_none_of_the_embedded_plane(tmp_path: Path) -> None:
