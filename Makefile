@@ -18,7 +18,7 @@ FUZZED := $(addprefix tests/unit/test_,$(addsuffix .py,hostile_input snapshot wi
           tests/integration/test_hostile_frames.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-all fuzz check format bench chaos wheel clean
+.PHONY: help demo dev test test-all fuzz check format bench chaos wheel vendor clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ chaos: $(VENV)/.ready ## kill, cut, stall and starve N=200 runs and judge what i
 
 wheel: $(VENV)/.ready ## build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir dist .
+
+vendor: ## fetch the dashboard's JavaScript libraries anew, in the versions of tools/vendor.py (needs npm)
+	$(PYTHON) tools/vendor.py
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

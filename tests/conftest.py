@@ -39,6 +39,7 @@ class RunningPlane:
     service_role_key: str
     user_token: str
     database_url: str
+    dashboard_url: str
     users: list[dict[str, str]]
 
 

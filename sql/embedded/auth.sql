@@ -27,6 +27,12 @@ create table if not exists auth.refresh_tokens (
 );
 create index if not exists refresh_tokens_session_id on auth.refresh_tokens (session_id);
 
+-- Codes that sign somebody in once, in a link that whoever starts the plane prints.
+create table if not exists auth.one_time_codes (
+  digest bytea primary key,  -- sha256 of the code, which is stored nowhere
+  user_id uuid not null references auth.users on delete cascade
+);
+
 -- The user as Auth's clients want it.
 create or replace function auth.described(p_user auth.users) returns jsonb language sql stable
 as $$
@@ -115,4 +121,18 @@ as $$
     when 'local' then s.id = p_session_id
     when 'others' then s.id <> p_session_id
     else true end
+$$;
+
+-- A fresh code, in place of all that were not used.
+create or replace function auth.add_code(p_email text, p_digest bytea) returns void language sql
+as $$
+  delete from auth.one_time_codes;
+  insert into auth.one_time_codes (digest, user_id)
+    select p_digest, u.id from auth.users u where u.email = lower(p_email)
+$$;
+
+-- Whom a code signs in; null: there is no such code, or not any more.
+create or replace function auth.use_code(p_digest bytea) returns uuid language sql
+as $$
+  delete from auth.one_time_codes where digest = p_digest returning user_id
 $$;

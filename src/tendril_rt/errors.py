@@ -138,14 +138,12 @@ class CloudUnavailable(CloudError):
     """The cloud did not answer: the same may succeed later."""
 
 
-
 class KubernetesError(TendrilError):
     """A cluster's API server, or Helm there, refused something."""
 
 
 class KubernetesUnavailable(KubernetesError):
     """The API server did not answer, or with a 5xx: the same may succeed later."""
-
 
 
 class NeverHeard(TendrilError):

@@ -55,9 +55,7 @@ async def test_grape_signs_what_it_deploys(
     made = _grape(plane, cluster, "keygen", str(key))
     assert made.returncode == 0, made.stderr
     configuration.write_text(json.dumps(snapshot(repo)))
-    queued = _grape(
-        plane, cluster, "deploy", str(configuration), "--detach", "--sign-with", str(key)
-    )
+    queued = _grape(plane, cluster, "deploy", str(configuration), "--sign-with", str(key))
     assert queued.returncode == 0, queued.stderr
     provision_id = ProvisionId(queued.stdout.split()[2])
 

@@ -77,13 +77,19 @@ async def _show(folder: Path, result: _Result, *, once: bool) -> None:
         await _online(user, cluster, folder)
         _say(f"cluster {cluster.cluster_id} is online; its agent logs to {folder / 'agent.log'}")
         snapshot = _snapshot(repo)
-        provision_id = await user.create_provision(cluster.cluster_id, snapshot)
-        _say(f"queued provision {provision_id} of templates/hello\n")
+        saved = await user.inventory.save_configuration(
+            cluster.cluster_id, "hello", orjson.dumps(snapshot).decode()
+        )
+        provision_id = await user.create_provision(
+            cluster.cluster_id, snapshot, configuration_id=str(saved["id"])
+        )
+        _say(f"queued provision {provision_id} of templates/hello")
+        _say(f"watch it in a browser: {up.dashboard_url(f'/provisions/{provision_id}')}\n")
         state = await follow(user, provision_id, screen)
         result.succeeded = state.status is Status.SUCCESS
         _say(_where_to_look(up, provision_id))
         if not once:
-            _say(_how_to_go_on(folder, up, cluster, snapshot))
+            _say(_how_to_go_on(folder, up, cluster))
             await _follow_more(user, cluster, provision_id, screen)
         tasks.cancel_scope.cancel()
 
@@ -204,14 +210,12 @@ def _where_to_look(up: Plane, provision_id: ProvisionId) -> str:
 Where to look next
   the database  psql '{up.database_url}'
   its log       psql '{up.database_url}' {query}
-  the plane     {up.url}"""
+  the dashboard {up.url}/dashboard/
+                as {up.users[0].email}, password {up.users[0].password}"""
 
 
-def _how_to_go_on(
-    folder: Path, up: Plane, cluster: Registration, snapshot: dict[str, object]
-) -> str:
-    """Write the files that ``grape deploy`` needs; say how to queue one more."""
-    (folder / "hello.json").write_bytes(orjson.dumps(snapshot, option=orjson.OPT_INDENT_2))
+def _how_to_go_on(folder: Path, up: Plane, cluster: Registration) -> str:
+    """Write the file that ``grape`` needs to act as the owner; say how to queue one more."""
     env_file = folder / "grape.env"
     env_file.touch(mode=0o600)
     env_file.write_text(
@@ -222,7 +226,7 @@ def _how_to_go_on(
     grape = str(beside) if beside.exists() else f"{sys.executable} -m tendril_rt.cli.grape"
     return f"""
 It stays up until Ctrl-C. Queue one more from another terminal:
-  {grape} deploy {folder / "hello.json"} --env {env_file}
+  {grape} deploy hello --follow --env {env_file}
 """
 
 

@@ -13,7 +13,7 @@ from tendril_rt.cli.output import Output
 from tendril_rt.control.inventory import Row
 from tendril_rt.control.owner import Owner
 from tendril_rt.errors import ConfigError, Rejected
-from tendril_rt.model import ClusterId, ProvisionId
+from tendril_rt.model import ProvisionId
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,21 @@ async def cluster_named(user: Owner, name: str | None, environ: Mapping[str, str
     return clusters[0] if name is None else _the_one("cluster", "clusters", name, clusters)
 
 
-async def configuration_named(user: Owner, name: str, cluster_id: ClusterId | None = None) -> Row:
-    """Return the configuration that *name* names, in any cluster or in that of *cluster_id*.
+async def configuration_named(
+    user: Owner, name: str, cluster: str | None, environ: Mapping[str, str]
+) -> Row:
+    """Return the configuration that *name* names.
 
+    :param cluster: where to look for a name; None: in that of ``GRAPE_CLUSTER``, or in all
     :raises Rejected: there is none, or more than one
     """
+    within = None
+    if cluster or environ.get("GRAPE_CLUSTER"):
+        within = (await cluster_named(user, cluster, environ))["id"]
     found = [
         row
         for row in await user.inventory.configurations()
-        if cluster_id is None or row["cluster_id"] == cluster_id
+        if row["id"] == name.lower() or within in (None, row["cluster_id"])
     ]
     return _the_one("configuration", "config", name, found)
 

@@ -62,6 +62,7 @@ def _as_json(up: Plane) -> str:
             "service_role_key": up.service_role_key,
             "user_token": up.user_token,
             "database_url": up.database_url,
+            "dashboard_url": up.dashboard_url(),
             "users": [{"email": user.email, "password": user.password} for user in up.users],
         }
     ).decode()
@@ -79,6 +80,8 @@ control plane is a Supabase project with the same sql/migrations.
   user token        {up.user_token}
   sign in as        {users.strip()}
   database          {up.database_url}
+  dashboard         {up.dashboard_url()}
+                    (this link signs in once; after that: {up.url}/dashboard/)
   data              {kept_in or "thrown away at the end; --data FOLDER keeps it"}
 
 psql:

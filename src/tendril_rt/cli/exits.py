@@ -33,6 +33,9 @@ _OF_ERRORS = (
     (TendrilError, REFUSED),
 )
 
+#: Control names the variables of agents; these are grape's of the same things.
+_NAMES = {"SUPABASE_URL": "GRAPE_URL", "SUPABASE_KEY": "GRAPE_KEY"}
+
 
 def complain(command: str, exc: TendrilError | BaseExceptionGroup[BaseException]) -> int:
     """Say on stderr why *command* ended; return its exit code.
@@ -53,5 +56,8 @@ def _complain_of_one(command: str, exc: TendrilError) -> int:
         for problem in exc.problems:
             print(f"  - {harmless(problem, colours=False)}", file=sys.stderr)
     else:
-        print(f"grape {command}: {harmless(str(exc), colours=False)}", file=sys.stderr)
+        text = harmless(str(exc), colours=False)
+        for theirs, ours in _NAMES.items():
+            text = text.replace(theirs, ours)
+        print(f"grape {command}: {text}", file=sys.stderr)
     return next(code for kind, code in _OF_ERRORS if isinstance(exc, kind))

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tendril_rt.cli.commands import Commands, actions
 from tendril_rt.cli.desk import Desk, cluster_named, configuration_named
-from tendril_rt.cli.output import Column, Row, ago
-from tendril_rt.control.owner import Owner
+from tendril_rt.cli.output import Column, ago
 from tendril_rt.errors import ConfigError, TendrilError
 from tendril_rt.model import ClusterId
 from tendril_rt.runner import process
@@ -52,7 +51,7 @@ async def _list(arguments: argparse.Namespace, desk: Desk) -> int:
 
 async def _get(arguments: argparse.Namespace, desk: Desk) -> int:
     async with desk.account.owner() as user:
-        row = await _named(user, arguments, desk)
+        row = await configuration_named(user, arguments.name, arguments.cluster, desk.environ)
         text = await user.inventory.configuration_text(str(row["id"]))
     print(text, end="", file=desk.output.out)
     return 0
@@ -81,7 +80,7 @@ async def _save(arguments: argparse.Namespace, desk: Desk) -> int:
 async def _edit(arguments: argparse.Namespace, desk: Desk) -> int:
     editor = shlex.split(desk.environ.get("VISUAL") or desk.environ.get("EDITOR") or "vi")
     async with desk.account.owner() as user:
-        row = await _named(user, arguments, desk)
+        row = await configuration_named(user, arguments.name, arguments.cluster, desk.environ)
         before = await user.inventory.configuration_text(str(row["id"]))
         name = _temporary(before)
         if code := await process.attached([*editor, name]):
@@ -103,14 +102,6 @@ async def _edit(arguments: argparse.Namespace, desk: Desk) -> int:
     os.unlink(name)
     desk.output.record(saved, _SAVED)
     return 0
-
-
-async def _named(user: Owner, arguments: argparse.Namespace, desk: Desk) -> Row:
-    cluster_id = None
-    if arguments.cluster is not None:
-        cluster = await cluster_named(user, arguments.cluster, desk.environ)
-        cluster_id = ClusterId(str(cluster["id"]))
-    return await configuration_named(user, arguments.name, cluster_id)
 
 
 def _temporary(text: str) -> str:

@@ -97,11 +97,7 @@ async def _request(
     if text is not None:
         cluster = await cluster_named(user, arguments.cluster, desk.environ)
         return _Request(Path(arguments.what).name, text, ClusterId(str(cluster["id"])))
-    wanted = None
-    if arguments.cluster:
-        cluster = await cluster_named(user, arguments.cluster, desk.environ)
-        wanted = ClusterId(str(cluster["id"]))
-    row = await configuration_named(user, arguments.what, wanted)
+    row = await configuration_named(user, arguments.what, arguments.cluster, desk.environ)
     saved = await user.inventory.configuration_text(str(row["id"]))
     return _Request(str(row["name"]), saved, ClusterId(str(row["cluster_id"])), str(row["id"]))
 

@@ -96,6 +96,7 @@ class Output:
     def note(self, text: str) -> None:
         """Tell a person something; it is no result."""
         self.progress("")
+        self.out.flush()  # what was printed before is seen before, also where both are one file
         print(harmless(text, colours=False), file=self.err, flush=True)
 
     def progress(self, text: str) -> None:
@@ -125,7 +126,7 @@ class Output:
         too_wide = sum(widths) + 2 * (len(widths) - 1) - shutil.get_terminal_size().columns
         for index, column in enumerate(columns):
             if column.is_cut and too_wide > 0:
-                widths[index] = max(_MIN_WIDTH, widths[index] - too_wide)
+                widths[index] = max(min(_MIN_WIDTH, widths[index]), widths[index] - too_wide)
 
     def _print_line(self, cells: Sequence[str], *, is_title: bool) -> None:
         line = "  ".join(self.coloured(cell) for cell in cells).rstrip()

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
@@ -35,6 +35,7 @@ class Plane:
     :ivar user_token: JWT of the owner :data:`USER_ID`, good for 30 days
     :ivar database_url: of the superuser, for psql
     :ivar users: who can sign in, the owner first
+    :ivar login_code: signs the owner in, once
     """
 
     url: str
@@ -44,6 +45,14 @@ class Plane:
     database_url: str
     jwt_secret: str
     users: Sequence[users.User]
+    login_code: str = field(repr=False)
+
+    def dashboard_url(self, view: str = "") -> str:
+        """Return a link that opens *view* of the dashboard, signed in as the owner; good once.
+
+        The code stands behind the ``#``, which browsers send nowhere.
+        """
+        return f"{self.url}/dashboard/#/link/{self.login_code}{view}"
 
 
 @asynccontextmanager
@@ -68,7 +77,7 @@ async def running(
     """
     async with postgres.running(folder, bin_dir=bin_dir) as server, _watched(server):
         jwt_secret, issued_at = _kept_secret(folder / "jwt-secret")
-        known_users = await _prepare(server, jwt_secret, [USER_EMAIL, *user_emails])
+        known_users, login_code = await _prepare(server, jwt_secret, [USER_EMAIL, *user_emails])
         # The keys depend on what is kept alone, so that they outlive a restart.
         anon = tokens.sign(_claims("anon", issued_at, _KEY_LIFE_S), jwt_secret)
         service = tokens.sign(_claims("service_role", issued_at, _KEY_LIFE_S), jwt_secret)
@@ -87,7 +96,7 @@ async def running(
             token_life_s=token_life_s,
         )
         async with serving(config) as url:
-            yield Plane(url, anon, service, user, server.url(), jwt_secret, known_users)
+            yield Plane(url, anon, service, user, server.url(), jwt_secret, known_users, login_code)
 
 
 @asynccontextmanager
@@ -101,8 +110,11 @@ async def _watched(server: postgres.Server) -> AsyncIterator[None]:
 
 async def _prepare(
     server: postgres.Server, jwt_secret: str, emails: Sequence[str]
-) -> Sequence[users.User]:
-    """Make the database what a Supabase project with our migrations is; return its users."""
+) -> tuple[Sequence[users.User], str]:
+    """Make the database what a Supabase project with our migrations is.
+
+    Return its users, and a code that signs the first of them in once.
+    """
     async with await psycopg.AsyncConnection.connect(server.url(), autocommit=True) as connection:
         await connection.execute(resources.read("embedded/supabase.sql").encode())
         await connection.execute(resources.read("embedded/realtime.sql").encode())
@@ -114,7 +126,8 @@ async def _prepare(
         await connection.execute(
             resources.read("embedded/after_migrations.sql").encode(), {"secret": jwt_secret}
         )
-        return await users.ensure(connection, jwt_secret, emails, owner_id=USER_ID)
+        known = await users.ensure(connection, jwt_secret, emails, owner_id=USER_ID)
+        return known, await users.one_time_code(connection, known[0].email)
 
 
 def _claims(role: str, issued_at: int, life_s: int) -> dict[str, object]:

@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Identifier, Placeholder
 #: scrypt's cost: 16 MiB and some 50 ms a guess (RFC 7914, section 2, for interactive use).
 _N, _R, _P = 2**14, 8, 1
 _SALT_BYTES, _KEY_BYTES = 16, 32
+_CODE_BYTES = 24
 _ALPHABET_BYTES = 10  # 80 bits, 16 letters
 
 
@@ -35,6 +36,18 @@ def first_password(jwt_secret: str, email: str) -> str:
     digest = hmac.digest(jwt_secret.encode(), f"user {email.lower()}".encode(), "sha256")
     letters = base64.b32encode(digest[:_ALPHABET_BYTES]).decode().lower()
     return "-".join(letters[at : at + 4] for at in range(0, len(letters), 4))
+
+
+def digest(token: str) -> bytes:
+    """Return what is stored of a token or a code, which themselves are stored nowhere; pure."""
+    return hashlib.sha256(token.encode()).digest()
+
+
+async def one_time_code(connection: psycopg.AsyncConnection[object], email: str) -> str:
+    """Make a code that signs *email* in once, while this plane runs; the ones before are void."""
+    code = secrets.token_urlsafe(_CODE_BYTES)
+    await call(connection, "add_code", p_email=email, p_digest=digest(code))
+    return code
 
 
 async def hashed(password: str) -> str:

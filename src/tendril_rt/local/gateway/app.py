@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 import anyio
+import anyio.to_thread
 from aiohttp import web
 
 from tendril_rt.errors import LocalError
+from tendril_rt.local.dashboard import files
 from tendril_rt.local.gateway import auth
 from tendril_rt.local.gateway.realtime import Realtime
 from tendril_rt.local.gateway.rest import PREFIX, Rest
@@ -26,6 +28,7 @@ _NO_KEY = ("No API key found in request", "No `apikey` request header or url par
 _WRONG_KEY = ("Invalid API key", "Double check your Supabase `anon` or `service_role` API key.")
 _MAX_BODY_BYTES = 16 * 2**20
 _SHUTDOWN_S = 1.0  # for requests that are being answered
+_DASHBOARD = "/dashboard/"
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -74,6 +77,8 @@ async def serving(config: GatewayConfig) -> AsyncIterator[str]:
         application.on_response_prepare.append(_allow_browsers)
         application.router.add_get("/", _about)
         application.router.add_get("/health", _about)
+        application.router.add_get(_DASHBOARD.rstrip("/"), _to_dashboard)
+        application.router.add_get(_DASHBOARD + "{tail:.*}", _dashboard(config))
         application.router.add_get("/realtime/v1/websocket", realtime.handle)
         application.router.add_route("*", PREFIX + "{tail:.*}", _keyed(config, rest.handle))
         people = auth.Auth(config.admin_url, config.jwt_secret, token_life_s=config.token_life_s)
@@ -113,8 +118,24 @@ async def _about(_: web.Request) -> web.Response:
     return web.Response(text=_ABOUT)
 
 
+async def _to_dashboard(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound(_DASHBOARD)
+
+
+def _dashboard(config: GatewayConfig) -> _Handler:
+    target = files.Target("", config.anon_key)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        found = await anyio.to_thread.run_sync(files.answer, request.match_info["tail"], target)
+        return web.Response(status=found.status, headers=found.headers, body=found.body)
+
+    return handle
+
+
 async def _allow_browsers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
+    if request.path.startswith(_DASHBOARD):
+        return  # pages of other origins have no business with it
     headers["Access-Control-Allow-Origin"] = "*"
     headers["Access-Control-Expose-Headers"] = (
         f"Content-Range, Content-Location, Location, {auth.VERSION_HEADER}"

@@ -7,7 +7,6 @@ codes are those of the API version 2024-01-01, which supabase-js 2 and supabase-
 never log a request: passwords and tokens are in it.
 """
 
-import hashlib
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -56,6 +55,7 @@ class Auth:
         self._token_life_s = token_life_s
         self._handlers: Mapping[tuple[str, str], _Handler] = {
             ("POST", "token"): self._token,
+            ("POST", "verify"): self._verify,
             ("GET", "user"): self._user,
             ("POST", "logout"): self._logout,
             ("POST", "otp"): self._otp,
@@ -91,16 +91,28 @@ class Auth:
         user = found if isinstance(found, dict) else {}
         if not await users.matches(password, user.get("password_hash")):
             raise _Refused(400, "invalid_credentials", "Invalid login credentials")
+        return await self._open(user["id"])
+
+    async def _verify(self, request: web.Request) -> web.Response:
+        """Sign in by a code that is good once (:func:`users.one_time_code`)."""
+        body = await _object_in(request)
+        digest = users.digest(_text(body, "token_hash"))
+        user_id = await self._call("use_code", p_digest=digest)
+        if user_id is None:
+            raise _Refused(403, "otp_expired", "Email link is invalid or has expired")
+        return _json(await self._open(user_id))
+
+    async def _open(self, user_id: object) -> dict[str, object]:
         refresh_token = secrets.token_urlsafe(_TOKEN_BYTES)
         opened = await self._call(
-            "open_session", p_user_id=user["id"], p_digest=_digest(refresh_token)
+            "open_session", p_user_id=user_id, p_digest=users.digest(refresh_token)
         )
         return self._session(opened, refresh_token)
 
     async def _renew(self, refresh_token: str) -> dict[str, object]:
         fresh = secrets.token_urlsafe(_TOKEN_BYTES)
         renewed = await self._call(
-            "renew_session", p_digest=_digest(refresh_token), p_fresh=_digest(fresh)
+            "renew_session", p_digest=users.digest(refresh_token), p_fresh=users.digest(fresh)
         )
         match renewed:
             case {"refused": "refresh_token_already_used" as code}:
@@ -238,10 +250,6 @@ def _text(body: Mapping[str, object], name: str) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise _Refused(400, "validation_failed", f"{name} is missing, or not a text")
     return value
-
-
-def _digest(refresh_token: str) -> bytes:
-    return hashlib.sha256(refresh_token.encode()).digest()
 
 
 def _json(
