@@ -1,20 +1,17 @@
 """``grape bootstrap`` as its users run it: a process, with a cloud, a cluster and a control plane."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.conftest import RunningPlane
+from tests.integration.grape_support import GRAPE, Grape
 from tests.integration.kubernetes_server import KubernetesServer
 
 from .cloud import Cloud, Json
 
-GRAPE = (sys.executable, "-m", "tendril_rt.cli.grape")
 REGION = "eu-north-1"
 
 
@@ -35,7 +32,7 @@ class Bootstrap:
     :ivar argvs: every argument list that was seen of any process of this machine meanwhile
     """
 
-    plane: RunningPlane
+    grape: Grape
     cloud: Cloud
     server: KubernetesServer
     folder: Path
@@ -57,16 +54,8 @@ class Bootstrap:
 
     @property
     def environment(self) -> dict[str, str]:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("GRAPE_", "AWS_"))}
-        return {
-            **clean,
-            **self.cloud.environment,
-            "GRAPE_URL": self.plane.url,
-            "GRAPE_KEY": self.plane.anon_key,
-            "GRAPE_TOKEN": self.plane.user_token,
-            "XDG_CONFIG_HOME": str(self.folder),
-            **self.extra,
-        }
+        clean = {k: v for k, v in self.grape.environment.items() if not k.startswith("AWS_")}
+        return {**clean, **self.cloud.environment, **self.extra}
 
     def arguments(self, *more: str) -> list[str]:
         if not self.kubeconfig.exists():

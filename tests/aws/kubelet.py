@@ -38,6 +38,7 @@ class Kubelet:
     started: int = 0
     _agents: dict[str, tuple[str, subprocess.Popen[bytes]]] = field(default_factory=dict)
     _is_over: bool = False
+    _restart: bool = False
 
     def run(self) -> None:
         """Reconcile until told to stop."""
@@ -50,21 +51,24 @@ class Kubelet:
         """Stop reconciling."""
         self._is_over = True
 
+    def restart(self) -> None:
+        """Start every agent anew at the next look, as after a back-off."""
+        self._restart = True
+
     def end_agents(self) -> None:
         """End every agent and wait for it."""
         for _, process in self._agents.values():
-            process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            _end(process)
         self._agents.clear()
 
     def _reconcile(self) -> None:
+        if self._restart:
+            self._restart = False
+            self.end_agents()
         wanted = {f"{self._place(d)}": d for d in self.server.objects("Deployment")}
         for place in set(self._agents) - set(wanted):
             _, process = self._agents.pop(place)
-            process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGTERM)
-            process.wait(20)
+            _end(process)
         for place, deployment in wanted.items():
             self._reconcile_one(place, deployment)
         for pod in self.server.objects("Pod"):
@@ -83,9 +87,7 @@ class Kubelet:
         except Refused:
             return  # its Secret is not there: as a kubelet, look again
         if present is not None:
-            present[1].send_signal(signal.SIGTERM)
-            present[1].send_signal(signal.SIGTERM)
-            present[1].wait(20)
+            _end(present[1])
         with (self.folder / "agent.log").open("ab") as log:
             process = subprocess.Popen([*TENDRIL, "run"], env=env, stdout=log, stderr=log)
         self.started += 1
@@ -159,6 +161,13 @@ class Kubelet:
 
     def _place(self, obj: Object) -> str:
         return f"{obj['metadata']['namespace']}/{obj['metadata']['name']}"
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+    process.wait(20)
 
 
 @contextmanager

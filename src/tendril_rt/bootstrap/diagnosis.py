@@ -19,6 +19,7 @@ _POLL_S = 0.5
 _LOG_LINES = 20
 _EVENTS = 12
 _QUESTION_S = 30.0
+_OVER = ("Succeeded", "Failed")  # phases of a pod
 
 
 async def in_short(kubernetes: Kubernetes, namespace: str) -> str:
@@ -84,14 +85,12 @@ async def _describe_logs(kubernetes: Kubernetes, namespace: str) -> str:
 
 
 async def _ask_doctor(kubernetes: Kubernetes, namespace: str) -> str:
-    deployment = await kubernetes.find(
-        f"/apis/apps/v1/namespaces/{namespace}/deployments/{RELEASE}"
-    )
-    if deployment is None:
-        return "cannot be asked: there is no Deployment to make its pod after"
+    workload = await _workload(kubernetes, namespace)
+    if workload is None:
+        return "cannot be asked: there is no workload to make its pod after"
     pods = f"/api/v1/namespaces/{namespace}/pods"
     await kubernetes.remove(f"{pods}/{_DOCTOR}")
-    await kubernetes.create(pods, _doctor_of(deployment, namespace))
+    await kubernetes.create(pods, _doctor_of(workload, namespace))
     try:
         with anyio.move_on_after(_DOCTOR_S):
             while True:
@@ -105,14 +104,23 @@ async def _ask_doctor(kubernetes: Kubernetes, namespace: str) -> str:
             await kubernetes.remove(f"{pods}/{_DOCTOR}")
 
 
-_OVER = ("Succeeded", "Failed")
+async def _workload(kubernetes: Kubernetes, namespace: str) -> Object | None:
+    """Return what the chart has made: a Deployment, or with claims a StatefulSet."""
+    for kind in ("deployments", "statefulsets"):
+        path = f"/apis/apps/v1/namespaces/{namespace}/{kind}/{RELEASE}"
+        if (found := await kubernetes.find(path)) is not None:
+            return found
+    return None
 
 
-def _doctor_of(deployment: Object, namespace: str) -> Object:
-    template = deployment["spec"]["template"]
+def _doctor_of(workload: Object, namespace: str) -> Object:
+    template = workload["spec"]["template"]
     [container] = template["spec"]["containers"]
     probes = ("livenessProbe", "readinessProbe", "startupProbe", "ports")
     kept = {name: value for name, value in container.items() if name not in probes}
+    volumes = list(template["spec"].get("volumes") or [])
+    if not any(volume["name"] == "state" for volume in volumes):  # a claim of the StatefulSet's
+        volumes.append({"name": "state", "emptyDir": {}})
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -127,6 +135,7 @@ def _doctor_of(deployment: Object, namespace: str) -> Object:
         },
         "spec": {
             **template["spec"],
+            "volumes": volumes,
             "restartPolicy": "Never",
             "containers": [{**kept, "name": "doctor", "args": ["doctor"]}],
         },

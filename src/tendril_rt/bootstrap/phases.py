@@ -189,7 +189,6 @@ def _infrastructure_of(request: Request) -> str:
 STEPS: Sequence[Step] = (
     Step("identity", lambda r: f"ask AWS STS who we are in {r.region}", _identify),
     Step("infrastructure", _infrastructure_of, _build),
-    Step("cluster", lambda r: f"register cluster {r.name} in the control plane {r.url}", _register),
     Step(
         "kubeconfig",
         lambda r: (
@@ -199,6 +198,7 @@ STEPS: Sequence[Step] = (
         _configure_access,
     ),
     Step("namespace", lambda r: f"make namespace {r.namespace}", _make_namespace),
+    Step("cluster", lambda r: f"register cluster {r.name} in the control plane {r.url}", _register),
     Step(
         "token",
         lambda r: f"put a token into a Secret in {r.namespace}, through the API",
