@@ -1,4 +1,4 @@
-"""``grape bootstrap`` as its users run it: a process, with a cloud, a cluster and a control plane."""
+"""``grape bootstrap`` as users run it: a process, with a cloud, a cluster, a control plane."""
 
 import json
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from tests.integration.grape_support import GRAPE, Grape
 from tests.integration.kubernetes_server import KubernetesServer
@@ -13,6 +14,8 @@ from tests.integration.kubernetes_server import KubernetesServer
 from .cloud import Cloud, Json
 
 REGION = "eu-north-1"
+
+Process: TypeAlias = "subprocess.Popen[str]"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import base64
 import json
 import shutil
 import stat
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from tests.conftest import RunningPlane
 from tests.integration.grape_support import Grape, new_grape
 from tests.integration.kubernetes_server import KubernetesServer, kubernetes_server
 
-from .bootstrapping import REGION, Bootstrap
+from .bootstrapping import REGION, Bootstrap, Process
 from .cloud import Cloud
 from .kubelet import Kubelet, kubelet
 from .refusing_cloud import refusing
@@ -104,7 +103,7 @@ def assert_no_secret_was_left(bootstrap: Bootstrap, secret: str) -> None:
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or "tfstate" in str(path), path
 
 
-def until_begun(process: "subprocess.Popen[str]", bootstrap: Bootstrap, step: str) -> None:
+def until_begun(process: Process, bootstrap: Bootstrap, step: str) -> None:
     """Wait until grape has noted that it begins *step* in its present run."""
     journal = bootstrap.data / "journal.jsonl"
     before = len(journal.read_text().splitlines()) if journal.exists() else 0
@@ -160,6 +159,7 @@ def test_from_nothing_to_online_and_again_and_back(
     assert bootstrap.name not in eks.list_clusters()["clusters"]
     assert server.objects("Deployment") == []
     assert live_fingerprints(bootstrap.grape, bootstrap.name) == []
+    assert bootstrap.fact("cluster_id") == made["cluster_id"]  # the next one takes it up
 
 
 def test_killed_in_every_step_it_goes_on_and_makes_everything_once(

@@ -31,17 +31,33 @@ T = TypeVar("T")
 Values = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release as Helm lists it.
+
+    :ivar status: ``deployed``, ``failed``, ``pending-install``, …
+    :ivar chart: with its version, such as ``tendril-0.2.0``
+    """
+
+    status: str
+    chart: str
+    values: Values
+
+
 class Helm(Protocol):
-    """Helm for one release in one namespace."""
+    """Helm for one release in one namespace; raises KubernetesError in Helm's words."""
 
-    async def deployed(self) -> tuple[str, Values] | None:
-        """Return chart and values of the release, such as ``tendril-0.2.0``; None: not deployed."""
+    async def find(self) -> Release | None:
+        """Return the release; None: there is none."""
 
-    async def put(self, chart: Path, values: Values) -> None:
-        """Install or upgrade. :raises KubernetesError: with Helm's words"""
+    async def put(self, chart: Path, values: Values, *, is_first: bool) -> None:
+        """Install or upgrade."""
+
+    async def roll_back(self) -> None:
+        """Return to the revision before, from an upgrade that nobody finishes."""
 
     async def remove(self) -> None:
-        """Uninstall, if there is something. :raises KubernetesError: with Helm's words"""
+        """Uninstall, if there is something."""
 
 
 def find(request: Request, kubeconfig: Path) -> Helm:
@@ -86,10 +102,16 @@ async def ensure(helm: Helm, values: Values) -> bool:
 
     :raises KubernetesError: with Helm's words
     """
-    chart = resources.chart()
-    if await helm.deployed() == (_version(chart), values):
+    chart, present = resources.chart(), await helm.find()
+    if present == Release("deployed", _version(chart), values):
         return False
-    await helm.put(chart, values)
+    # Whoever was at it was killed: Helm refuses everything else until that is undone.
+    if present is not None and present.status == "pending-install":
+        await helm.remove()
+        present = None
+    elif present is not None and present.status.startswith("pending-"):
+        await helm.roll_back()
+    await helm.put(chart, values, is_first=present is None)
     return True
 
 
@@ -102,29 +124,32 @@ class HelmProgram:
     env: Mapping[str, str]
     folder: Path
 
-    async def deployed(self) -> tuple[str, Values] | None:
-        pattern = f"^{RELEASE}$"
+    async def find(self) -> Release | None:
         listed = json.loads(
-            await self._run("list", "--deployed", "--filter", pattern, "-o", "json")
+            await self._run(
+                *("list", "--deployed", "--failed", "--pending"),
+                *("--filter", f"^{RELEASE}$", "--output", "json"),
+            )
         )
         if not listed:
             return None
-        values = json.loads(await self._run("get", "values", RELEASE, "-o", "json"))
-        return str(listed[0]["chart"]), values or {}
+        values = json.loads(await self._run("get", "values", RELEASE, "--output", "json"))
+        return Release(str(listed[0]["status"]), str(listed[0]["chart"]), values or {})
 
-    async def put(self, chart: Path, values: Values) -> None:
+    async def put(self, chart: Path, values: Values, *, is_first: bool) -> None:
         file = self.folder / "values.json"
         private.write(file, json.dumps(values, indent=2))
+        verb = ("install",) if is_first else ("upgrade", "--reset-values")
         await self._run(
-            *("upgrade", RELEASE, str(chart), "--install", "--reset-values"),
+            *(*verb, RELEASE, str(chart)),
             *("--values", str(file), "--timeout", f"{_TIMEOUT_S}s"),
         )
 
+    async def roll_back(self) -> None:
+        await self._run("rollback", RELEASE, "--timeout", f"{_TIMEOUT_S}s")
+
     async def remove(self) -> None:
-        listed = json.loads(
-            await self._run("list", "--all", "--filter", f"^{RELEASE}$", "-o", "json")
-        )
-        if listed:
+        if await self.find() is not None:
             await self._run("uninstall", RELEASE, "--timeout", f"{_TIMEOUT_S}s")
 
     async def _run(self, *arguments: str) -> str:
@@ -150,25 +175,27 @@ class HelmLibrary:
         self._kubeconfig = kubeconfig
         self._namespace = namespace
 
-    async def deployed(self) -> tuple[str, Values] | None:
-        def look(config: "helm_python.Config") -> tuple[str, Values] | None:
-            pattern = f"^{RELEASE}$"
-            found = [r for r in config.list(name_filter=pattern) if r["status"] == "deployed"]
-            if not found:
+    async def find(self) -> Release | None:
+        def look(config: "helm_python.Config") -> Release | None:
+            found = config.list(all_states=True, name_filter=f"^{RELEASE}$")
+            if not found or found[0]["status"] == "uninstalled":
                 return None
             metadata = config.get_metadata(RELEASE)
             name = f"{metadata['chart']}-{metadata['version']}"
-            return name, dict(config.get_values(RELEASE) or {})
+            values = dict(config.get_values(RELEASE) or {})
+            return Release(str(found[0]["status"]), name, values)
 
         return await self._run("list", look)
 
-    async def put(self, chart: Path, values: Values) -> None:
+    async def put(self, chart: Path, values: Values, *, is_first: bool) -> None:
         def put(config: "helm_python.Config") -> None:
-            is_there = bool(config.list(all_states=True, name_filter=f"^{RELEASE}$"))
-            act = config.upgrade if is_there else config.install
+            act = config.install if is_first else config.upgrade
             act(chart, RELEASE, dict(values), namespace=self._namespace, timeout=_TIMEOUT_S)
 
-        await self._run("upgrade", put)
+        await self._run("install" if is_first else "upgrade", put)
+
+    async def roll_back(self) -> None:
+        await self._run("rollback", lambda config: config.rollback(RELEASE, timeout=_TIMEOUT_S))
 
     async def remove(self) -> None:
         def remove(config: "helm_python.Config") -> None:

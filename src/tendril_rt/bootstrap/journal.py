@@ -6,7 +6,7 @@ is passed over. Never holds a secret: whoever loses a token makes another.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +22,9 @@ class Journal:
         self._path = path
         self._facts: dict[str, str] = {}
         for entry in _entries(path):
-            if isinstance(entry.get("facts"), dict):
-                self._facts |= entry["facts"]
+            facts = entry.get("facts")
+            if isinstance(facts, dict):
+                self._facts |= facts
 
     def fact(self, name: str) -> str | None:
         """Return what was noted last under *name*."""
@@ -46,11 +47,17 @@ class Journal:
         """
         self._append({"step": name, "event": event})
 
-    def forget(self) -> None:
-        """Begin anew: what the journal spoke of is gone. The old one is kept beside it."""
+    def forget(self, *, but: Collection[str] = ()) -> None:
+        """Begin anew: what the journal spoke of is gone. The old one is kept beside it.
+
+        :param but: names of facts that still hold
+        :raises ConfigError: the disk refuses
+        """
         if self._path.exists():
             self._path.replace(self._path.with_suffix(".destroyed.jsonl"))
+        kept = {name: value for name, value in self._facts.items() if name in but}
         self._facts = {}
+        self.note(**kept)
 
     def _append(self, entry: Mapping[str, object]) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")

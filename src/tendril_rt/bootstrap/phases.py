@@ -257,7 +257,7 @@ async def _revoke(site: Site) -> str:
 
 async def _destroy(site: Site) -> str:
     await site.infrastructure.destroy()
-    site.journal.forget()
+    site.journal.forget(but=("cluster_id",))  # which is there again when it is bootstrapped again
     return "destroyed; the control plane keeps the cluster's history"
 
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from tendril_rt.bootstrap.plan import Request
@@ -103,7 +102,7 @@ def _variables(arguments: argparse.Namespace) -> dict[str, object]:
     return found
 
 
-def _pair(text: str) -> Sequence[str]:
+def _pair(text: str) -> tuple[str, str]:
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise ConfigError(f"{text!r} is not NAME=VALUE")

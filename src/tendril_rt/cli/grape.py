@@ -19,6 +19,7 @@ from tendril_rt.cli import (
     grape_config,
     grape_dashboard,
     grape_deploy,
+    grape_eks_token,
     grape_keygen,
     grape_login,
     grape_logs,
@@ -43,6 +44,7 @@ _COMMANDS = (
     grape_migrate,
     grape_dashboard,
     grape_bootstrap,
+    grape_eks_token,
     grape_completion,
 )
 

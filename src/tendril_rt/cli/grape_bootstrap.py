@@ -1,4 +1,4 @@
-"""``grape bootstrap``: from no cloud to a managed cluster; and ``grape eks-token``."""
+"""``grape bootstrap``: from no cloud to a managed cluster (docs/bootstrap.md)."""
 
 import argparse
 import sys
@@ -10,7 +10,6 @@ from functools import partial
 import anyio.to_thread
 
 from tendril_rt.bootstrap import journal, phases
-from tendril_rt.bootstrap.cloud import Aws
 from tendril_rt.bootstrap.phases import Site, Step
 from tendril_rt.bootstrap.plan import Request
 from tendril_rt.cli import bootstrap_request
@@ -32,14 +31,6 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
     bootstrap.add_argument("--destroy", action="store_true", help="remove all that was made")
     bootstrap.add_argument("--confirm", metavar="NAME", help="its name, for --destroy")
     bootstrap.set_defaults(run=_bootstrap)
-    token = commands.add_parser(
-        "eks-token", parents=[common], help="print a token for a cluster's API, as kubeconfigs want"
-    )
-    for name in ("--cluster", "--region"):
-        token.add_argument(name, required=True)
-    for name in ("--profile", "--role-arn"):
-        token.add_argument(name)
-    token.set_defaults(run=_token)
 
 
 async def _bootstrap(arguments: argparse.Namespace, desk: Desk) -> int:
@@ -64,15 +55,6 @@ async def _bootstrap(arguments: argparse.Namespace, desk: Desk) -> int:
             await phases.carry_out(site, steps)
     if not arguments.destroy:
         _print_result(site, desk.output)
-    return DONE
-
-
-async def _token(arguments: argparse.Namespace, desk: Desk) -> int:
-    aws = Aws(arguments.region, arguments.profile, arguments.role_arn)
-    token, until = await anyio.to_thread.run_sync(aws.cluster_token, arguments.cluster)
-    status = {"token": token, "expirationTimestamp": f"{until:%Y-%m-%dT%H:%M:%SZ}"}
-    version = "client.authentication.k8s.io/v1beta1"
-    desk.output.json({"apiVersion": version, "kind": "ExecCredential", "status": status})
     return DONE
 
 
