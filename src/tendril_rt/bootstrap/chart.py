@@ -216,7 +216,7 @@ class HelmLibrary:
         return await anyio.to_thread.run_sync(run)
 
 
-def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(under: Mapping[str, object], over: Mapping[str, object]) -> dict[str, Any]:
     whole = dict(under)
     for name, value in over.items():
         below = whole.get(name)

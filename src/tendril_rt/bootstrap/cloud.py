@@ -6,7 +6,6 @@ be done is said with its cure; credentials are in no message.
 """
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -144,6 +143,4 @@ def _session(profile: str | None) -> "Session":
         raise TendrilError(
             f"a bootstrap needs one more package ({exc.name}): pip install 'tendril-rt[grape]'"
         ) from exc
-    if not os.environ.get("AWS_PROFILE"):  # empty is taken for a profile of no name
-        os.environ.pop("AWS_PROFILE", None)
     return Session(profile=profile)

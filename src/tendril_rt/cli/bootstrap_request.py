@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -11,6 +12,12 @@ from tendril_rt.cli.desk import Desk
 from tendril_rt.errors import ConfigError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def forget_empty_profile() -> None:
+    """Take AWS_PROFILE, where it is empty, for unset: botocore looks for a profile of no name."""
+    if not os.environ.get("AWS_PROFILE"):
+        os.environ.pop("AWS_PROFILE", None)
 
 
 def add(parser: argparse.ArgumentParser) -> None:

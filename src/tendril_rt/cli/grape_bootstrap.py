@@ -34,6 +34,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 async def _bootstrap(arguments: argparse.Namespace, desk: Desk) -> int:
+    bootstrap_request.forget_empty_profile()
     request = bootstrap_request.read(arguments, desk)
     steps = phases.UNDO if arguments.destroy else phases.STEPS
     if arguments.dry_run:

@@ -5,6 +5,7 @@ import argparse
 import anyio.to_thread
 
 from tendril_rt.bootstrap.cloud import Aws
+from tendril_rt.cli import bootstrap_request
 from tendril_rt.cli.commands import Commands
 from tendril_rt.cli.desk import Desk
 from tendril_rt.cli.exits import DONE
@@ -23,6 +24,7 @@ def add(commands: Commands, common: argparse.ArgumentParser) -> None:
 
 
 async def _token(arguments: argparse.Namespace, desk: Desk) -> int:
+    bootstrap_request.forget_empty_profile()
     aws = Aws(arguments.region, arguments.profile, arguments.role_arn)
     token, until = await anyio.to_thread.run_sync(aws.cluster_token, arguments.cluster)
     status = {"token": token, "expirationTimestamp": f"{until:%Y-%m-%dT%H:%M:%SZ}"}
