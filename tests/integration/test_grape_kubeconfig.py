@@ -37,12 +37,13 @@ def printing(text: str, code: int = 0) -> dict[str, object]:
 def test_a_token_of_each_kind_is_found(tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text("from-file\n")
     answer = json.dumps({"status": {"token": "from-program"}})
-    for user, token in (
+    cases: list[tuple[dict[str, object], str]] = [
         ({"token": "plain"}, "plain"),
         ({"tokenFile": "token.txt"}, "from-file"),
         (printing(answer), "from-program"),
-    ):
-        access = kubeconfig.read(a_kubeconfig(tmp_path, dict(user)), ENVIRONMENT)
+    ]
+    for user, token in cases:
+        access = kubeconfig.read(a_kubeconfig(tmp_path, user), ENVIRONMENT)
         assert access.server == "https://k:6443"
         assert anyio.run(access.token) == token
 
@@ -55,7 +56,7 @@ def test_a_program_without_a_token_is_named(tmp_path: Path, text: str, code: int
 
 
 def test_the_program_sees_what_it_needs_and_no_more(tmp_path: Path) -> None:
-    plugin = {
+    plugin: dict[str, object] = {
         "command": "sh",
         "args": [
             "-c",
