@@ -261,7 +261,7 @@ def test_an_agent_that_is_never_heard_ends_with_pods_events_words_and_doctor(
         "tendril-0: terminated: Error, exit code 1",
         "Warning tendril-0: BackOff: Back-off restarting failed container tendril",
         "last lines of the agent:",
-        "SUPABASE_KEY",
+        "Invalid API key",
         "FAIL",
         "to fix",
     ):
