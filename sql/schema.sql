@@ -1470,18 +1470,20 @@ declare
   v_agent_id uuid := (p_agent ->> 'id')::uuid;
   v_hostname text := left(p_agent ->> 'hostname', 255);
   v_version text := left(p_agent ->> 'version', 100);
+  v_install_id text := left(p_agent ->> 'install_id', 100);
   v_state text := coalesce(p_agent ->> 'state', 'ONLINE');
   v_capacity int := case when p_agent ->> 'capacity' is not null
     then least((p_agent ->> 'capacity')::int, 1000) end;
 begin
   update public.agents a set hostname = v_hostname, version = v_version, state = v_state,
-      capacity = v_capacity, last_seen = clock_timestamp()
+      capacity = v_capacity, install_id = v_install_id, last_seen = clock_timestamp()
     where a.cluster_id = p_cluster_id and a.id = v_agent_id;
   if found then
     return;
   end if;
-  insert into public.agents (cluster_id, id, hostname, version, state, capacity, last_seen)
-    values (p_cluster_id, v_agent_id, v_hostname, v_version, v_state, v_capacity,
+  insert into public.agents
+      (cluster_id, id, hostname, version, state, capacity, install_id, last_seen)
+    values (p_cluster_id, v_agent_id, v_hostname, v_version, v_state, v_capacity, v_install_id,
       clock_timestamp())
     on conflict do nothing;
   -- An agent that lost its state directory comes back as another: the old ones are forgotten.
@@ -1871,8 +1873,10 @@ CREATE TABLE public.agents (
     capacity integer,
     first_seen timestamp with time zone DEFAULT now() NOT NULL,
     last_seen timestamp with time zone NOT NULL,
+    install_id text,
     CONSTRAINT agents_capacity_check CHECK (((capacity >= 0) AND (capacity <= 1000))),
     CONSTRAINT agents_hostname_check CHECK ((length(hostname) <= 255)),
+    CONSTRAINT agents_install_id_check CHECK ((length(install_id) <= 100)),
     CONSTRAINT agents_state_check CHECK ((state = ANY (ARRAY['ONLINE'::text, 'DRAINING'::text, 'OFFLINE'::text]))),
     CONSTRAINT agents_version_check CHECK ((length(version) <= 100))
 )
@@ -1895,6 +1899,8 @@ COMMENT ON COLUMN public.agents.capacity IS 'How many provisions it runs at once
 COMMENT ON COLUMN public.agents.first_seen IS 'Its first heartbeat.';
 
 COMMENT ON COLUMN public.agents.last_seen IS 'Its last heartbeat.';
+
+COMMENT ON COLUMN public.agents.install_id IS 'The installation that it belongs to (TENDRIL_INSTALL_ID), as it says; null where it says nothing.';
 
 CREATE TABLE public.audit_events (
     id bigint NOT NULL,

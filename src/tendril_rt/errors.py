@@ -130,6 +130,26 @@ class SpoolError(TendrilError):
     code = "SPOOL_FAILED"
 
 
+class CloudError(TendrilError):
+    """The cloud refused something, with its reason and what cures it."""
+
+
+class CloudUnavailable(CloudError):
+    """The cloud did not answer: the same may succeed later."""
+
+
+class KubernetesError(TendrilError):
+    """A cluster's API server, or Helm there, refused something."""
+
+
+class KubernetesUnavailable(KubernetesError):
+    """The API server did not answer, or with a 5xx: the same may succeed later."""
+
+
+class NeverHeard(TendrilError):
+    """An agent was installed and sent no heartbeat in the time that it had."""
+
+
 class LocalError(TendrilError):
     """The embedded control plane could not start or serve."""
 

@@ -56,6 +56,12 @@ def secret(text: str) -> str:
     return text
 
 
+def install_id(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,100}", text):
+        raise ValueError(f"must be at most 100 letters, digits, dots, _ and -, not {text!r}")
+    return text
+
+
 def positive(text: str) -> float:
     try:
         value = float(text)

@@ -138,6 +138,15 @@ class AgentSettings:
             f"interrupted {ENDING.total_s:g} s before its end ({ENDING}), so it is at least that",
         ),
     )
+    install_id: str = field(
+        default="",
+        metadata=_from(
+            "TENDRIL_INSTALL_ID",
+            parsing.install_id,
+            "told with each heartbeat, so that whoever installed this agent knows it by it "
+            "(`grape bootstrap`); at most 100 characters",
+        ),
+    )
     health_port: int = field(
         default=0,
         metadata=_from(

@@ -97,6 +97,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         TENDRIL_POLL_INTERVAL_S="0.5",
         TENDRIL_HEARTBEAT_INTERVAL_S="11",
         TENDRIL_GRACE_S="600",
+        TENDRIL_INSTALL_ID="install-1",
         TENDRIL_HEALTH_PORT="9377",
         TENDRIL_HEALTH_HOST="::",
         TENDRIL_LOG_LEVEL="debug",
@@ -130,7 +131,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert dataclasses.astuple(settings.logs) == (2_000_000, 3_000_000, 3600.0)
     assert dataclasses.astuple(settings.control)[4:] == (3.0, False)
     assert dataclasses.astuple(settings.agent) == (
-        *(Path("/state"), 7, 0.5, 11.0, 600.0, 9377, "::"),
+        *(Path("/state"), 7, 0.5, 11.0, 600.0, "install-1", 9377, "::"),
         *("debug", "json"),
     )
     assert dataclasses.astuple(settings.runner) == (

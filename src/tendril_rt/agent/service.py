@@ -109,7 +109,13 @@ class _Service:
         observe: Observe,
     ) -> None:
         self._settings = settings
-        self._info = AgentInfo(agent_id, equipment.name, __version__, settings.agent.capacity)
+        self._info = AgentInfo(
+            agent_id,
+            equipment.name,
+            __version__,
+            settings.agent.capacity,
+            settings.agent.install_id,
+        )
         self._control = control
         self._equipment = equipment
         self._shutdown = shutdown

@@ -3,12 +3,22 @@
 import sys
 
 from tendril_rt.cli.terminal import harmless
-from tendril_rt.errors import ConfigError, TendrilError, Unauthorized, Unavailable
+from tendril_rt.errors import (
+    CloudUnavailable,
+    ConfigError,
+    KubernetesUnavailable,
+    NeverHeard,
+    TendrilError,
+    Unauthorized,
+    Unavailable,
+)
 
 DONE = 0
 REFUSED = 1
 MISUSED = 2  # as argparse has it
-NOT_SUCCESSFUL = 3  # the provision ended FAILED or CANCELLED; as ``tendril run --once``
+NOT_SUCCESSFUL = (
+    3  # the provision ended FAILED or CANCELLED (as ``tendril run --once``), the agent is silent
+)
 NOT_SIGNED_IN = 4
 UNREACHABLE = 5
 INTERRUPTED = 130
@@ -17,6 +27,9 @@ _OF_ERRORS = (
     (ConfigError, MISUSED),
     (Unauthorized, NOT_SIGNED_IN),
     (Unavailable, UNREACHABLE),
+    (CloudUnavailable, UNREACHABLE),
+    (KubernetesUnavailable, UNREACHABLE),
+    (NeverHeard, NOT_SUCCESSFUL),
     (TendrilError, REFUSED),
 )
 

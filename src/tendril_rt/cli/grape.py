@@ -12,11 +12,13 @@ import anyio
 
 from tendril_rt import __version__
 from tendril_rt.cli import (
+    grape_bootstrap,
     grape_clusters,
     grape_completion,
     grape_config,
     grape_dashboard,
     grape_deploy,
+    grape_eks_token,
     grape_keygen,
     grape_login,
     grape_logs,
@@ -40,6 +42,8 @@ _COMMANDS = (
     grape_keygen,
     grape_migrate,
     grape_dashboard,
+    grape_bootstrap,
+    grape_eks_token,
     grape_completion,
 )
 

@@ -31,12 +31,16 @@ _FINGERPRINT_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class AgentInfo:
-    """Who beats: *state* is ONLINE or DRAINING."""
+    """Who beats.
+
+    :ivar install_id: the installation that it belongs to; empty: it was told none
+    """
 
     agent_id: AgentId
     hostname: str
     version: str
     capacity: int
+    install_id: str = ""
 
 
 class ControlPlane:
@@ -70,6 +74,7 @@ class ControlPlane:
                     "hostname": agent.hostname,
                     "version": agent.version,
                     "capacity": agent.capacity,
+                    **({"install_id": agent.install_id} if agent.install_id else {}),
                     "state": "DRAINING" if is_draining else "ONLINE",
                     "leases": [
                         {

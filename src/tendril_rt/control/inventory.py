@@ -47,6 +47,11 @@ class Inventory:
         equal = {"cluster_id": cluster_id}
         return await self._all("agents", _AGENT, equal=equal, order=("-last_seen",))
 
+    async def installed_agents(self, cluster_id: ClusterId, install_id: str) -> list[Row]:
+        """Return the agents that say that they belong to this installation."""
+        equal = {"cluster_id": cluster_id, "install_id": install_id}
+        return await self._all("agents", _AGENT, equal=equal, order=("-last_seen",))
+
     async def rotate_token(
         self, cluster_id: ClusterId, *, old_expires_at: str | None = None
     ) -> Row:
