@@ -332,8 +332,13 @@ def _is_disturbed(case: Case, cancel: Injury) -> bool:
 
 
 def _pod_died(case: Case) -> bool:
+    """Tell whether a pod died with the run; one that dies after a SUCCESS takes nothing along."""
+    row = case.row
+    success_at = row.completed_at if row is not None and row.status == "SUCCESS" else None
     return any(
-        KINDS[injury.kind].target is Target.POD and injury.touches(case.provision_id)
+        KINDS[injury.kind].target is Target.POD
+        and injury.touches(case.provision_id)
+        and (success_at is None or injury.at < success_at)
         for injury in case.injuries
     )
 

@@ -110,6 +110,11 @@ _FINE = {
         _half("pod-kill", "AGENT_RESTARTED", stored=3),
         chunks=_log([1], [1], [1], system=f"{_TAIL}\n"),
     ),
+    "pod_killed_after_a_success_whose_gap_is_told": _case(
+        _row(lost_log_bytes=600),
+        chunks=_log(range(1, 5), range(1, 5), range(1, 5), "600 bytes of output are missing\n"),
+        injuries=_hit("disk-full") + _over(_hit("pod-kill"), at=102.0),
+    ),
     "pod_killed_with_output_that_nobody_had_read": _case(
         chunks=_log([1], [1], [1], system=f"{_TAIL}\n"), injuries=_hit("pod-kill", killed=True),
     ),
@@ -241,6 +246,10 @@ _PLANTED: dict[str, tuple[Broken, Case]] = {
     "a_success_that_speaks_of_no_tail": (
         Broken.TAIL_UNSAID,
         _case(chunks=_log([1], [1], [1]), injuries=_hit("pod-kill", killed=True)),
+    ),
+    "short_though_the_pod_died_after_the_success": (
+        Broken.LOG_LOST,
+        _case(chunks=_log([1], [1], [1]), injuries=_over(_hit("pod-kill"), at=102.0)),
     ),
     "a_line_comes_again": (Broken.LOG_DOUBLED, _case(chunks=_log([1, 2, 3, 3, 4, 5, 6]))),
     "a_stretch_comes_again": (

@@ -91,7 +91,7 @@ class Page:
             shown.append(f"$ {command}{f' < {redirected}' if redirected else ''}\n{seen}")
             if ran.code:
                 shown.append(f"$ echo $?\n{ran.code}\n")
-        self._blocks.append(f"```\n{self.normal(''.join(shown))}```\n")
+        self._blocks.append(f"```console\n{self.normal(''.join(shown))}```\n")
 
     def normal(self, text: str) -> str:
         """Return *text* with one form for what is never the same."""

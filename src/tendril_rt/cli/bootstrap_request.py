@@ -4,10 +4,10 @@ import argparse
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 from tendril_rt.bootstrap.plan import Request
+from tendril_rt.cli import itself
 from tendril_rt.cli.desk import Desk
 from tendril_rt.errors import ConfigError
 
@@ -83,7 +83,7 @@ def read(arguments: argparse.Namespace, desk: Desk) -> Request:
         api_key=project.api_key,
         folder=arguments.data.absolute() if arguments.data else Path(home, "grape", name),
         environ=environ,
-        token_command=[sys.executable, "-m", "tendril_rt.cli.grape", "eks-token"],
+        token_command=itself.argv_of("grape", "eks-token"),
         variables=_variables(arguments),
         backend=dict(_pair(text) for text in arguments.backend),
         kubeconfig=arguments.kubeconfig.absolute() if arguments.kubeconfig else None,

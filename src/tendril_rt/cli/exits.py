@@ -57,7 +57,7 @@ def _complain_of_one(command: str, exc: TendrilError) -> int:
             print(f"  - {harmless(problem, colours=False)}", file=sys.stderr)
     else:
         text = harmless(str(exc), colours=False)
-        for theirs, ours in _NAMES.items():
-            text = text.replace(theirs, ours)
+        for theirs, ours in _NAMES.items() if not isinstance(exc, NeverHeard) else ():
+            text = text.replace(theirs, ours)  # a diagnosis quotes an agent: its own names stand
         print(f"grape {command}: {text}", file=sys.stderr)
     return next(code for kind, code in _OF_ERRORS if isinstance(exc, kind))

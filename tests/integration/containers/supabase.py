@@ -75,6 +75,8 @@ def official(_: Engine) -> Iterator[Stage]:
             service_role_key=_key("service_role", jwt_secret),
             user_token=_key("authenticated", jwt_secret),
             database_url=url,
+            dashboard_url="",  # no static files are served there
+            users=[],
         )
         yield Stage(plane, "http://front:8000", network, postgres)
 
