@@ -20,7 +20,7 @@ from tendril_rt.bootstrap.transcript import Transcript
 from tendril_rt.errors import ProcessLost, TendrilError, TerraformError
 from tendril_rt.model import Operation, ProvisionId, Snapshot, TemplateSource
 from tendril_rt.runner import launched, terraform
-from tendril_rt.runner.attended import StopRequest, adopt
+from tendril_rt.runner.attended import StopPolicy, StopRequest, adopt
 from tendril_rt.runner.backend import StackDir
 from tendril_rt.runner.environment import child_environment
 from tendril_rt.runner.rescue import rescue_state
@@ -130,13 +130,19 @@ class Infrastructure:
         elif name == "plan":
             await module.plan(operation, policy)
         else:
-            try:
-                await module.apply(policy)
-            except (TerraformError, ProcessLost) as exc:
-                rescued = await self._rescued(module)
-                if rescued is not None:
-                    exc.add(rescued)
-                raise
+            await self._applied(module, policy)
+
+    async def _applied(self, module: Terraform, policy: StopPolicy) -> None:
+        failure: TerraformError | ProcessLost | None = None
+        try:
+            await module.apply(policy)
+        except (TerraformError, ProcessLost) as exc:
+            failure = exc
+        if failure is not None:
+            rescued = await self._rescued(module)
+            if rescued is not None:
+                failure.add(rescued)
+            raise failure
 
     async def _rescued(self, module: Terraform) -> str | None:
         rescued = await rescue_state(module)
