@@ -1,7 +1,4 @@
-"""The built binaries on a machine without Python: they do what the installed wheel does.
-
-``BUILT_BINARIES`` names a folder where ``make binary`` has left them; without it they are built.
-"""
+"""The built binaries on a machine without Python: they do what the installed wheel does."""
 
 import json
 import os
@@ -21,7 +18,7 @@ from tests.conftest import RunningPlane
 
 from .agents import Fleet, ended, eventually, log_text, pids_of_steps, snapshot
 from .agents import template_repo as make_templates
-from .binaries import Binaries, build, only_tools, without_python
+from .binaries import Binaries, only_tools, without_python
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -41,14 +38,6 @@ resource "terraform_data" "curious" {
   }
 }
 """
-
-
-@pytest.fixture(scope="session")
-def binaries(tmp_path_factory: pytest.TempPathFactory) -> Binaries:
-    built = os.environ.get("BUILT_BINARIES")
-    if built:
-        return Binaries(Path(built) / "tendril", Path(built) / "tendril-demo" / "tendril")
-    return build(tmp_path_factory.mktemp("binaries"))
 
 
 @pytest.fixture(scope="module")
