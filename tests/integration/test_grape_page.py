@@ -15,6 +15,7 @@ pytestmark = pytest.mark.integration
 PAGE = Path(__file__).parents[2] / "docs" / "grape.md"
 
 
+@pytest.mark.long
 def test_every_transcript_of_the_page_is_what_grape_prints(
     plane: RunningPlane, tmp_path: Path
 ) -> None:

@@ -120,8 +120,11 @@ async def _never(_: web.Request) -> web.StreamResponse:
 @pytest.mark.parametrize(
     "answer",
     [
-        *(_never, _login_page, _not_found, _redirect, _wrong_key, _unavailable, _hang_up),
-        *("answers_are_swallowed", "answers_are_late"),
+        *(_never, _wrong_key, _unavailable, "answers_are_late"),
+        *(
+            pytest.param(answer, marks=pytest.mark.long)
+            for answer in (_login_page, _not_found, _redirect, _hang_up, "answers_are_swallowed")
+        ),
     ],
     ids=lambda answer: answer if isinstance(answer, str) else answer.__name__.strip("_"),
 )
