@@ -1,4 +1,4 @@
-"""Short pieces of the chaos run, with a fixed seed: one in every test run, one of every short kind."""
+"""Short pieces of the chaos run, with a fixed seed: a tiny one in every test run."""
 
 import pytest
 
