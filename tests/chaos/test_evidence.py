@@ -34,7 +34,8 @@ def test_the_printer_prints_whole_lines_and_witnesses_each(tmp_path: Path) -> No
     witness = read_witness(tmp_path / _RUN.token)
     assert witness.printed == dict.fromkeys(("out", "err", "ui"), _RUN.lines)
     assert (len(witness.starts), len(witness.ends), witness.overlaps) == (1, 1, 0)
-    row = Row("id", 1, "stack", "SUCCESS", 1, "agent", None, None, {}, 1.0, has_lease=False)
+    over_at = witness.ends[0] + 1.0
+    row = Row("id", 1, "stack", "SUCCESS", 1, "agent", None, None, {}, over_at, has_lease=False)
     chunks = (
         Chunk("id", 1, 0, 0, "STDOUT", out),
         Chunk("id", 1, 1, len(out.encode()), "STDERR", err),

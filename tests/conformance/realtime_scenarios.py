@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -127,10 +127,27 @@ def commits_half_done(url: str) -> Iterator[None]:
         connection.execute("alter system set synchronous_standby_names = 'nobody'")
         try:
             connection.execute("select pg_reload_conf()")
+            _until_commits_wait(url, connection)
             yield
         finally:
             connection.execute("alter system reset synchronous_standby_names")
             connection.execute("select pg_reload_conf()")
+
+
+def _until_commits_wait(url: str, observer: psycopg.Connection) -> None:
+    """Commit until one waits for the standby: a reload reaches the server a moment later."""
+    waiting = "select from pg_stat_activity where pid = %s and wait_event = 'SyncRep'"
+    with closing(psycopg.connect(url, autocommit=True)) as probe:
+        pid = probe.info.backend_pid
+        while True:
+            probe.pgconn.send_query(b"select pg_logical_emit_message(true, 'probe', '')")
+            while probe.pgconn.is_busy():
+                if observer.execute(waiting, (pid,)).fetchone() is not None:
+                    observer.execute("select pg_cancel_backend(%s)", (pid,))
+                    return
+                probe.pgconn.consume_input()
+            while probe.pgconn.get_result() is not None:
+                pass
 
 
 @asynccontextmanager
