@@ -56,7 +56,7 @@ class Reader:
 
 def _example(beginning: str) -> list[str]:
     """Return the commands of the example that begins with *beginning*."""
-    blocks = re.findall(r"^```\n(.*?)^```", _PAGE, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```sh needs-docker\n(.*?)^```", _PAGE, re.MULTILINE | re.DOTALL)
     (block,) = (block for block in blocks if block.startswith(beginning))
     return str(block).replace("\\\n", "").strip().splitlines()
 
