@@ -1,5 +1,6 @@
 """The built binaries on a machine without Python: they do what the installed wheel does."""
 
+import base64
 import json
 import os
 import signal
@@ -155,7 +156,7 @@ def test_grape_migrates_makes_keys_and_deploys(
     grape = [*fleet.program, "grape"]
     migrated = _run([*grape, "migrate"], env | {"GRAPE_DATABASE_URL": plane.database_url})
     assert "up to date" in migrated
-    assert "TENDRIL_TRUSTED_KEYS" in _run([*grape, "keygen", tmp_path / "key"], env)
+    assert len(base64.b64decode(_run([*grape, "keygen", tmp_path / "key"], env))) == 32
     (tmp_path / "hello.json").write_text(json.dumps(snapshot(repo)))
     owner = {
         "GRAPE_URL": plane.url,
@@ -165,11 +166,18 @@ def test_grape_migrates_makes_keys_and_deploys(
     }
     with fleet.agent("once", "--once", **env):
         shown = _run(
-            [*grape, "deploy", tmp_path / "hello.json", "--sign-with", tmp_path / "key"],
+            [
+                *grape,
+                "deploy",
+                tmp_path / "hello.json",
+                "--follow",
+                "--sign-with",
+                tmp_path / "key",
+            ],
             env | owner,
         )
     assert "hello, test" in shown
-    assert "● success" in shown
+    assert "SUCCESS after" in shown
 
 
 async def test_a_child_sees_nothing_of_the_unpack_folder(

@@ -75,7 +75,7 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 
 def _has_the_embedded_plane() -> bool:
-    return importlib.util.find_spec("tendril_rt.local") is not None
+    return importlib.util.find_spec("tendril_rt.cli.demo") is not None
 
 
 if __name__ == "__main__":
