@@ -22,11 +22,11 @@ _RECIPE = """
 FROM {terraform} AS terraform
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates git
-RUN useradd --uid 10001 --create-home somebody
+RUN useradd --uid 10001 --home-dir /srv/agent --create-home agent
 COPY --from=terraform /bin/terraform /usr/local/bin/
 COPY dist /dist
 USER 10001:10001
-ENV TENDRIL_STATE_DIR=/home/somebody/state
+ENV TENDRIL_STATE_DIR=/srv/agent/state
 """
 
 
@@ -61,7 +61,7 @@ def test_both_binaries_and_the_demo_run_where_no_python_is(engine: Engine, bare_
 async def test_an_agent_of_one_file_runs_a_provision_where_no_python_is(
     agents: Agents, bare_image: str, cluster: Registration, user: Owner
 ) -> None:
-    environment = agents.environment(cluster) | {"TENDRIL_WORKSPACE_DIR": "/home/somebody/work"}
+    environment = agents.environment(cluster) | {"TENDRIL_WORKSPACE_DIR": "/srv/agent/work"}
     agent = (
         DockerContainer(bare_image)
         .with_network(agents.stage.network)
