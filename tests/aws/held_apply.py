@@ -55,7 +55,8 @@ async def begun(user: Owner, provision_id: ProvisionId) -> None:
         text = await log_text(user, provision_id, StreamType.STDOUT)
         return "(local-exec): begun" in text or None
 
-    await eventually(look, "the apply did not begin")
+    # A loaded machine takes its time to read a provider of half a gigabyte.
+    await eventually(look, "the apply did not begin", within_s=100.0)
 
 
 class Gate:
